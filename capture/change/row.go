@@ -1,0 +1,233 @@
+package change
+
+// A Dot names the write that a register holds, and how it ranks.
+type Dot struct {
+	Seq    Seq
+	Device DeviceID
+	LSN    LSN
+	Rank   Rank
+}
+
+// A Row is what the master keeps of a row beside its values: the dot of each
+// register, and the deletes that stand. The row exists when no delete stands.
+type Row struct {
+	Regs  []Dot // by register; a deleted row keeps them, edits go on merging into them
+	Tombs []Dot // the deletes that stand, at most one for each device
+	Back  Seq   // the seq by which the row last came back from a delete, 0: never
+	Feed  Seq   // the row's newest change: its place in the feed
+}
+
+// Deleted reports whether a delete stands.
+func (r *Row) Deleted() bool { return len(r.Tombs) > 0 }
+
+// A RegEdit is one register of an edit: what its author had seen of it, and the
+// LSN of its newest mutation.
+type RegEdit struct {
+	Reg  int
+	Seen Seq
+	LSN  LSN
+}
+
+// An Edit is all pending mutations of one row on one device, compacted.
+type Edit struct {
+	Device DeviceID
+	Delete bool
+	LSN    LSN // the newest mutation's
+	Seen   Seq // the smallest seen of any of its mutations: what it knows of the row's existence
+	Rank   Rank
+	Regs   []RegEdit // the registers written, ascending; a delete lists every register
+}
+
+// Fresh returns the edit without what the master applied already, which is all up
+// to last; ok is false when nothing is left. A delete is never split.
+func (e Edit) Fresh(last LSN) (fresh Edit, ok bool) {
+	if e.LSN <= last {
+		return e, false
+	}
+	if e.Delete {
+		return e, true
+	}
+	regs := make([]RegEdit, 0, len(e.Regs))
+	for _, r := range e.Regs {
+		if r.LSN > last {
+			regs = append(regs, r)
+		}
+	}
+	e.Regs = regs
+	return e, true
+}
+
+// Bits returns the set of the edit's registers.
+func (e Edit) Bits() (b Bits) {
+	for _, r := range e.Regs {
+		b |= Bit(r.Reg)
+	}
+	return b
+}
+
+// A Kind says what became of a write that did not stay.
+type Kind string
+
+// The kinds of loss.
+const (
+	UpdateLost         Kind = "update-lost"              // a concurrent update outranks it
+	UpdateLostToDelete Kind = "update-lost-to-delete"    // a concurrent delete outranks it
+	DeleteLost         Kind = "delete-lost"              // a concurrent update outranks the delete
+	LostToForgotten    Kind = "lost-to-forgotten-delete" // the row is gone, and so is what is known of its delete
+	Rejected           Kind = "rejected"                 // the row breaks a constraint
+)
+
+// A Loss is a version that did not stay, for the conflict log.
+type Loss struct {
+	Kind     Kind
+	Rule     Rule
+	Regs     Bits // the registers that it lost
+	Incoming bool // the edit itself lost; otherwise a stored version did
+	Loser    Dot
+	Winner   Dot
+}
+
+// An Outcome is what Merge decided.
+type Outcome struct {
+	Take   Bits // the registers whose values come from the edit
+	Losses []Loss
+}
+
+// Merge applies an edit under the next seq to what is known of its row; row is nil
+// when the master does not know the row, registers is the table's number of them.
+// It returns the new state (nil when nothing is kept) and leaves row as it is.
+//
+// A row is a set of registers, and existence. Each is decided on its own: an edit
+// that has seen the stored version replaces it, else the greater rank keeps the
+// register. A delete stands unless an edit that it has not seen, and that still
+// keeps a register, outranks it; it falls when an edit follows it, or keeps a
+// register and outranks it. Dotted version vectors: Preguiça et al. 2012.
+func Merge(row *Row, e Edit, seq Seq, registers int) (*Row, Outcome) {
+	var out Outcome
+	dot := Dot{Seq: seq, Device: e.Device, LSN: e.LSN, Rank: e.Rank}
+	if row == nil {
+		switch {
+		case e.Delete: // a delete of a row that never came here
+			return nil, out
+		case len(e.Regs) < registers:
+			out.lose(LostToForgotten, ByForgotten, AllBits(registers), true, dot, Dot{})
+			return nil, out
+		}
+		r := &Row{Regs: make([]Dot, registers), Feed: seq}
+		for _, g := range e.Regs {
+			r.Regs[g.Reg] = dot
+			r.Regs[g.Reg].LSN = g.LSN
+		}
+		out.Take = AllBits(registers)
+		return r, out
+	}
+	r := &Row{
+		Regs:  append([]Dot(nil), row.Regs...),
+		Tombs: append([]Dot(nil), row.Tombs...),
+		Back:  row.Back,
+		Feed:  seq,
+	}
+	if e.Delete {
+		return r.applyDelete(row, e, dot, &out), out
+	}
+	r.applyUpdate(e, dot, &out)
+	return r, out
+}
+
+func (d Dot) knownTo(seen Seq, device DeviceID) bool { return d.Seq <= seen || d.Device == device }
+
+func (r *Row) applyDelete(old *Row, e Edit, dot Dot, out *Outcome) *Row {
+	var unseen Bits
+	rival := -1
+	for _, g := range e.Regs {
+		d := r.Regs[g.Reg]
+		if d.knownTo(g.Seen, e.Device) {
+			continue
+		}
+		unseen |= Bit(g.Reg)
+		if rival < 0 || r.Regs[rival].Rank.less(d.Rank) {
+			rival = g.Reg
+		}
+	}
+	all := AllBits(len(r.Regs))
+	if unseen != 0 {
+		if c, rule := e.Rank.Compare(r.Regs[rival].Rank); c < 0 {
+			out.lose(DeleteLost, rule, all, true, dot, r.Regs[rival])
+			kept := *old
+			return &kept
+		}
+	}
+	for i, d := range r.Regs {
+		if unseen.Has(i) {
+			_, rule := e.Rank.Compare(d.Rank)
+			out.lose(UpdateLostToDelete, rule, Bit(i), false, d, dot)
+		}
+	}
+	stand := r.Tombs[:0]
+	for _, t := range r.Tombs {
+		if !t.knownTo(e.Seen, e.Device) {
+			stand = append(stand, t)
+		}
+	}
+	r.Tombs = append(stand, dot)
+	return r
+}
+
+func (r *Row) applyUpdate(e Edit, dot Dot, out *Outcome) {
+	var win Bits
+	for _, g := range e.Regs {
+		d := r.Regs[g.Reg]
+		mine := dot
+		mine.LSN = g.LSN
+		if d.knownTo(g.Seen, e.Device) {
+			win |= Bit(g.Reg)
+			r.Regs[g.Reg] = mine
+			continue
+		}
+		c, rule := d.Rank.Compare(e.Rank)
+		if c >= 0 {
+			out.lose(UpdateLost, rule, Bit(g.Reg), true, mine, d)
+			continue
+		}
+		win |= Bit(g.Reg)
+		r.Regs[g.Reg] = mine
+		out.lose(UpdateLost, rule, Bit(g.Reg), false, d, mine)
+	}
+	out.Take = win
+
+	// Existence: the deletes that this edit follows or outranks no longer stand; an
+	// edit that keeps no register outranks nothing.
+	var stand []Dot
+	for _, t := range r.Tombs {
+		if t.knownTo(e.Seen, e.Device) {
+			continue
+		}
+		if c, rule := t.Rank.Compare(e.Rank); win != 0 && c < 0 {
+			out.lose(DeleteLost, rule, AllBits(len(r.Regs)), false, t, dot)
+			continue
+		}
+		stand = append(stand, t)
+	}
+	if len(stand) > 0 && win != 0 {
+		_, rule := stand[0].Rank.Compare(e.Rank)
+		out.lose(UpdateLostToDelete, rule, win, true, dot, stand[0])
+	}
+	if len(r.Tombs) > 0 && len(stand) == 0 {
+		r.Back = dot.Seq // new for everyone, its author included; the dots stay what they are
+	}
+	r.Tombs = stand
+}
+
+// lose records a loss; losses that differ in their registers only become one.
+func (o *Outcome) lose(kind Kind, rule Rule, regs Bits, incoming bool, loser, winner Dot) {
+	for i := range o.Losses {
+		l := &o.Losses[i]
+		if l.Kind == kind && l.Rule == rule && l.Incoming == incoming && l.Loser.same(loser) && l.Winner.same(winner) {
+			l.Regs |= regs
+			return
+		}
+	}
+	o.Losses = append(o.Losses, Loss{Kind: kind, Rule: rule, Regs: regs, Incoming: incoming, Loser: loser, Winner: winner})
+}
+
+func (d Dot) same(o Dot) bool { return d.Seq == o.Seq && d.Device == o.Device }

@@ -1,0 +1,127 @@
+package change
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+)
+
+// A Table describes a tracked table as the ends of a sync agree on it.
+type Table struct {
+	Name    string
+	SQL     string   // its CREATE TABLE, as sqlite_schema holds it
+	Indexes []string // its CREATE INDEX statements, ordered by name
+	Columns []Column // the stored columns (generated ones left out), in table order
+	Key     []int    // positions in Columns of the primary key, in key order
+	Options Options
+}
+
+// A Column is a stored column of a table.
+type Column struct {
+	Name    string
+	Type    string // as declared
+	NotNull bool
+}
+
+// Options is what the user may say of a table at velosync_track.
+type Options struct {
+	// Weight names the column of semantic weights (a confidence); none by default.
+	Weight string `json:"weight,omitempty"`
+	// Groups lists the columns that are merged as one; a column in no group is its own.
+	// By default a table with a vector column is one group.
+	Groups [][]string `json:"groups,omitempty"`
+	// IDs must be "local" or "random" before an INTEGER PRIMARY KEY is accepted.
+	IDs string `json:"ids,omitempty"`
+}
+
+// Registers returns the table's merge groups: for each the positions in Columns, in
+// ascending order. Key columns are in none. There are at most MaxRegisters.
+func (t *Table) Registers() [][]int {
+	key := make(map[int]bool, len(t.Key))
+	for _, k := range t.Key {
+		key[k] = true
+	}
+	group := make(map[string]int)
+	for i, g := range t.Options.Groups {
+		for _, name := range g {
+			group[name] = i + 1
+		}
+	}
+	var regs [][]int
+	at := make(map[int]int) // group -> register
+	for i, c := range t.Columns {
+		if key[i] {
+			continue
+		}
+		g := group[c.Name]
+		if r, ok := at[g]; ok && g > 0 {
+			regs[r] = append(regs[r], i)
+			continue
+		}
+		if len(regs) == MaxRegisters {
+			regs[MaxRegisters-1] = append(regs[MaxRegisters-1], i)
+			continue
+		}
+		if g > 0 {
+			at[g] = len(regs)
+		}
+		regs = append(regs, []int{i})
+	}
+	if len(regs) == 0 { // a table of keys alone still has versions: one register without columns
+		regs = [][]int{{}}
+	}
+	return regs
+}
+
+// ColumnsOf returns the positions in Columns that the registers in set hold, in
+// ascending order.
+func ColumnsOf(registers [][]int, set Bits) []int {
+	in := make(map[int]bool)
+	high := -1
+	set.Each(func(r int) {
+		for _, c := range registers[r] {
+			in[c] = true
+			high = max(high, c)
+		}
+	})
+	cols := make([]int, 0, len(in))
+	for c := 0; c <= high; c++ {
+		if in[c] {
+			cols = append(cols, c)
+		}
+	}
+	return cols
+}
+
+// Find returns the position of a column by name, or -1.
+func (t *Table) Find(name string) int {
+	for i, c := range t.Columns {
+		if c.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// A Schema is the tables of a space, ordered by name; a batch names a table by its
+// place in this list.
+type Schema []Table
+
+// Digest identifies a schema: SHA-256 over its canonical JSON.
+func (s Schema) Digest() [32]byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(fmt.Sprintf("change: schema does not marshal: %v", err)) // strings, ints and slices only
+	}
+	return sha256.Sum256(b)
+}
+
+// Find returns the place of a table by name, or -1.
+func (s Schema) Find(name string) int {
+	for i := range s {
+		if s[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
