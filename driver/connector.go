@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
 
+	"github.com/velosync/velosync/replicator"
 	"github.com/velosync/velosync/sqlfuncs"
 )
 
@@ -26,11 +28,13 @@ type Connector struct {
 	hooks []func(*sqlite3.SQLiteConn) error
 
 	// start begins to sync cfg and returns at once. ctx ends when Close is called; stop is
-	// called once after that and waits until all work has ended. nil: this build cannot sync.
+	// called once after that and waits until all work has ended.
 	start func(ctx context.Context, cfg Config) (stop func() error, err error)
 
 	life context.Context // of the replicator; ends with Close
 	end  context.CancelFunc
+
+	replicator atomic.Pointer[replicator.Replicator] // for commit hooks; nil: none runs
 
 	mu     sync.Mutex
 	closed bool
@@ -51,6 +55,8 @@ func NewConnector(dsn string) (*Connector, error) {
 		return nil, err
 	}
 	c := &Connector{cfg: cfg, open: open}
+	c.hooks = []func(*sqlite3.SQLiteConn) error{addFunctions, c.trackTables, c.wakeOnCommit}
+	c.start = c.startReplicator
 	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -101,8 +107,6 @@ func (c *Connector) ensureStarted() error {
 		return ErrClosed
 	case c.cfg.Master == "" || c.stop != nil:
 		return nil
-	case c.start == nil:
-		return fmt.Errorf("velosync: %s is set, but this build has no replicator", keyMaster)
 	}
 	stop, err := c.start(c.life, c.cfg)
 	if err != nil {

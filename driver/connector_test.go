@@ -112,15 +112,6 @@ func TestConnector_StartFails(t *testing.T) {
 	defer conn.Close()
 }
 
-func TestConnector_NoReplicator(t *testing.T) {
-	c := newTestConnector(t, withMaster)
-	c.start = nil
-	if conn, err := c.Connect(t.Context()); err == nil {
-		conn.Close()
-		t.Error("a connection that does not sync, although a master is named")
-	}
-}
-
 func TestConnector_Hooks(t *testing.T) {
 	c := newTestConnector(t, "")
 	var calls []string

@@ -28,7 +28,9 @@ type Declaration struct {
 type UniqueIndex struct {
 	Name       string
 	Columns    []string // names; empty for an expression
-	Collations []string
+	// Expressions holds, where Columns has none, the expression as it is written.
+	Expressions []string
+	Collations  []string
 	Where      string // of a partial index
 	SQL        string // empty for the index of a constraint
 	PrimaryKey bool
@@ -151,11 +153,50 @@ func (c *Conn) describeIndexes(d *Declaration) error {
 		}
 		if text != "" {
 			u.Where = indexWhere(text)
+			u.Expressions = indexTerms(text)
+			if len(u.Expressions) != len(u.Columns) {
+				return fmt.Errorf("index %q: its terms can't be told apart in %q", x.name, text)
+			}
 		}
 		d.Uniques = append(d.Uniques, u)
 	}
 	return nil
 }
+
+// indexTerms returns the terms between the parentheses of a CREATE INDEX, without their
+// COLLATE, ASC and DESC.
+func indexTerms(text string) []string {
+	var terms []string
+	depth, start := 0, 0
+	var quote byte
+	for i := 0; i < len(text); i++ {
+		ch := text[i]
+		switch {
+		case quote != 0:
+			if ch == quote {
+				quote = 0
+			}
+		case ch == '\'' || ch == '"' || ch == '`':
+			quote = ch
+		case ch == '[':
+			quote = ']'
+		case ch == '(':
+			if depth++; depth == 1 {
+				start = i + 1
+			}
+		case ch == ',' && depth == 1:
+			terms = append(terms, termEnd.ReplaceAllString(strings.TrimSpace(text[start:i]), ""))
+			start = i + 1
+		case ch == ')':
+			if depth--; depth == 0 {
+				return append(terms, termEnd.ReplaceAllString(strings.TrimSpace(text[start:i]), ""))
+			}
+		}
+	}
+	return terms
+}
+
+var termEnd = regexp.MustCompile(`(?is)(\s+COLLATE\s+("[^"]*"|\S+))?(\s+(ASC|DESC))?$`)
 
 // indexWhere returns the WHERE clause of a CREATE INDEX, or nothing.
 func indexWhere(text string) string {

@@ -124,3 +124,8 @@ func CorrectTime(claimed, device, master int64) int64 {
 	}
 	return max(0, min(t, master+MaxAhead))
 }
+
+// PushedBack is the weight of an edit that a device pushes back after a master's
+// restore: below every live edit's. Its time is no clock's but the seq that the device
+// had seen of the lost history, so of two such edits the one that saw more stays.
+const PushedBack = -2 * MaxWeight

@@ -1,0 +1,846 @@
+package capture
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	sqlite3 "github.com/mattn/go-sqlite3"
+
+	"github.com/velosync/velosync/capture/change"
+	vsql "github.com/velosync/velosync/sql"
+)
+
+// ErrAgain reports a pull that could not be laid under rows written since the push:
+// together they break a constraint. Nothing was applied; the next round pushes those rows
+// first.
+var ErrAgain = errors.New("capture: a pulled row meets one written since the push: sync again")
+
+// Applied counts what Finish did.
+type Applied struct {
+	Seen      change.Seq
+	Acked     change.LSN
+	Rows      int // rows inserted, updated or deleted
+	Deleted   int
+	Lost      int // conflicts that this device lost
+	Rejected  int // of them, rows that the master could not take
+	Parked    int // rows that this file could not take, in all
+	NewTables []string
+}
+
+// Finish applies the answer of a round in one transaction: it forgets the log rows that
+// the master has applied, lays the pulled columns under what is still pending, writes down
+// the conflicts, and moves seen. pulls yields the pages of the pull in order.
+//
+// With ErrMoved, ErrAgain or any other error nothing was applied. park says to park rows
+// that meet a constraint rather than to return ErrAgain.
+func (d *Device) Finish(r *Round, pulls iter.Seq2[*change.Pull, error], park bool) (Applied, error) {
+	restore, err := d.foreignKeysOff()
+	if err != nil {
+		return Applied{}, fmt.Errorf("apply: %w", err)
+	}
+	a := &applier{d: d, r: r, park: park, later: make(map[rowKey]pendingRow), notices: make(map[rowKey]bool),
+		laid: make(map[rowKey][]underRow), partial: make(map[rowKey]bool), foreign: foreignCheck{d: d}}
+	err = d.c.Tx(func() error { return a.run(pulls) })
+	if err = errors.Join(err, restore()); err != nil {
+		return Applied{}, fmt.Errorf("apply: %w", err)
+	}
+	return a.result, nil
+}
+
+// foreignKeysOff turns enforcement off while a batch is applied: with it on, a pulled
+// delete of a parent would cascade into this device's unsent children, unlogged, and they
+// would ship as deletes. The keys that the batch touches are checked before the commit.
+func (d *Device) foreignKeysOff() (restore func() error, err error) {
+	var on bool
+	if _, err := d.c.Row(`SELECT foreign_keys FROM pragma_foreign_keys`, nil, &on); err != nil {
+		return nil, err
+	}
+	if !on {
+		return func() error { return nil }, nil
+	}
+	if err := d.c.Script("PRAGMA foreign_keys = OFF"); err != nil {
+		return nil, err
+	}
+	return func() error { return d.c.Script("PRAGMA foreign_keys = ON") }, nil
+}
+
+// A pendingRow is what of a row was written since the push.
+type pendingRow struct {
+	cols change.Bits
+	// evicted says that there are only warnings of a REPLACE: pending if the row is gone.
+	evicted bool
+}
+
+type underRow struct{ reg, seen int64 }
+
+// An applier applies one answer.
+type applier struct {
+	d      *Device
+	r      *Round
+	park   bool
+	result Applied
+
+	seen    change.Seq            // before
+	later   map[rowKey]pendingRow // written since the push
+	notices map[rowKey]bool       // rejected by the master: parked whole
+	laid    map[rowKey][]underRow // rows whose _velosync_under was lowered here, with what stood there
+	partial map[rowKey]bool       // rows of which a page brought a part, and this file has none
+	retry   []*pulledRow          // rows that met a UNIQUE constraint: exchanged at the end
+	targets []target              // by place in the space's schema
+	foreign foreignCheck
+	full    bool
+	last    *change.Pull
+}
+
+// A target is where a table of the space goes here.
+type target struct {
+	t *table
+	// cols maps places in the space's columns to places in this device's.
+	cols      []int
+	registers [][]int // of the space's table, positions in its columns
+}
+
+// A pulledRow is one row of a block.
+type pulledRow struct {
+	key    rowKey
+	t      *table
+	regs   change.Bits
+	all    bool           // regs are all registers
+	cols   []int          // positions in t.d.Columns
+	values []change.Value // of cols
+}
+
+func (a *applier) run(pulls iter.Seq2[*change.Pull, error]) error {
+	d := a.d
+	if err := a.check(); err != nil {
+		return err
+	}
+	if _, err := d.c.Exec(`UPDATE _velosync_state SET applying = 1`); err != nil {
+		return err
+	}
+	if err := d.refresh(); err != nil {
+		return err
+	}
+	if err := a.readLater(); err != nil {
+		return err
+	}
+	if err := a.setTables(a.r.Space); err != nil {
+		return err
+	}
+	for pull, err := range pulls {
+		if err != nil {
+			return err
+		}
+		if err := a.page(pull); err != nil {
+			return err
+		}
+	}
+	if a.last == nil || !a.last.Done {
+		return errors.New("the pull is not complete")
+	}
+	steps := []func() error{a.exchange, a.forgetUnnamed, a.retryParked, a.parkPartial, a.checkForeignKeys, a.prune, a.move}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check says whether the file stands where the round left it: a second replicator may
+// have moved it since.
+func (a *applier) check() error {
+	s, err := a.d.State()
+	if err != nil {
+		return err
+	}
+	var name []byte
+	if _, err := a.d.c.Row(`SELECT name FROM _velosync_name ORDER BY n DESC LIMIT 1`, nil, &name); err != nil {
+		return err
+	}
+	if s.Device != a.r.Device || s.Seen != a.r.Seen || string(name) != string(a.r.Name[:]) {
+		return ErrMoved
+	}
+	a.seen = s.Seen
+	return nil
+}
+
+func (a *applier) readLater() error {
+	return a.d.c.Query(`SELECT tbl, pk, cols, op FROM _velosync_wal WHERE lsn > ? AND op <> 'X'`, []change.Value{int64(a.r.Through)}, func(v []change.Value) error {
+		k := keyFor(v[0].(int64), v[1])
+		p, known := a.later[k]
+		evict := v[3].(string) == "E"
+		p.evicted = evict && (!known || p.evicted)
+		if !evict {
+			p.cols |= change.Bits(v[2].(int64))
+		}
+		a.later[k] = p
+		return nil
+	})
+}
+
+// setTables takes the space's schema: it makes the tables that this file lacks, and finds
+// where each table's columns are here.
+func (a *applier) setTables(space change.Schema) error {
+	d := a.d
+	for i := range space {
+		made, err := d.adopt(&space[i])
+		if err != nil {
+			return err
+		}
+		if made {
+			a.result.NewTables = append(a.result.NewTables, space[i].Name)
+		}
+	}
+	if err := d.refresh(); err != nil {
+		return err
+	}
+	a.targets = make([]target, len(space))
+	for i := range space {
+		t, err := d.find(space[i].Name)
+		if err != nil {
+			return err
+		}
+		g := target{t: t, registers: space[i].Registers(), cols: make([]int, len(space[i].Columns))}
+		for j, c := range space[i].Columns {
+			if g.cols[j] = t.d.Find(c.Name); g.cols[j] < 0 {
+				return fmt.Errorf("table %q has no column %q, which the space's has: the tables do not fit", t.d.Name, c.Name)
+			}
+		}
+		a.targets[i] = g
+	}
+	return nil
+}
+
+func (a *applier) page(pull *change.Pull) error {
+	if pull.Tables != nil {
+		if err := a.setTables(pull.Tables); err != nil {
+			return err
+		}
+		text, err := json.Marshal(pull.Tables)
+		if err != nil {
+			return err
+		}
+		if _, err := a.d.c.Exec(`UPDATE _velosync_sync SET tables = ?`, string(text)); err != nil {
+			return err
+		}
+	}
+	if a.last == nil {
+		a.full = pull.Full
+		if a.full {
+			if err := a.d.c.Script(`CREATE TEMP TABLE IF NOT EXISTS _velosync_named(tbl, pk, PRIMARY KEY (tbl, pk)) WITHOUT ROWID; DELETE FROM temp._velosync_named`); err != nil {
+				return err
+			}
+		}
+	} else if a.full != pull.Full {
+		return errors.New("a pull became a snapshot between two pages: sync again")
+	}
+	a.last = pull
+	for i := range pull.Lost {
+		if err := a.lost(&pull.Lost[i]); err != nil {
+			return err
+		}
+	}
+	// Deletes first: what they free may be taken in the same page.
+	for _, deletes := range []bool{true, false} {
+		for i := range pull.Blocks {
+			if pull.Blocks[i].Delete != deletes {
+				continue
+			}
+			if err := a.block(&pull.Blocks[i]); err != nil {
+				return fmt.Errorf("block %d: %w", i, err)
+			}
+		}
+	}
+	return nil
+}
+
+// lost writes down what a write of this device lost. A rejected row is parked whole, with
+// edits made meanwhile: the row then shows the master's state.
+func (a *applier) lost(c *change.Conflict) error {
+	a.result.Lost++
+	t, err := a.d.find(c.Table)
+	if err != nil {
+		return err
+	}
+	k := keyFor(t.id, c.Key)
+	if err := a.d.keepConflict(t, c); err != nil {
+		return fmt.Errorf("conflict on %q: %w", c.Table, err)
+	}
+	if c.Kind == change.Rejected {
+		a.result.Rejected++
+		a.notices[k] = true
+		delete(a.later, k)
+		_, err = a.d.c.Exec(`DELETE FROM _velosync_under WHERE tbl = ? AND pk = ?`, t.id, c.Key)
+	}
+	return err
+}
+
+func (a *applier) block(b *change.Block) error {
+	if b.Table < 0 || b.Table >= len(a.targets) {
+		return fmt.Errorf("names table %d of a space of %d", b.Table, len(a.targets))
+	}
+	g := a.targets[b.Table]
+	if b.Delete {
+		for _, key := range b.Keys {
+			if err := a.delete(g.t, key); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	all := change.AllBits(len(g.registers))
+	if b.Regs&^all != 0 {
+		return fmt.Errorf("table %q has %d registers, the block names others", g.t.d.Name, len(g.registers))
+	}
+	theirs := change.ColumnsOf(g.registers, b.Regs)
+	if len(theirs) != len(b.Columns) {
+		return fmt.Errorf("table %q: %d columns, its registers have %d", g.t.d.Name, len(b.Columns), len(theirs))
+	}
+	cols := make([]int, len(theirs))
+	for i, c := range theirs {
+		cols[i] = g.cols[c]
+	}
+	row := pulledRow{t: g.t, regs: b.Regs, all: b.Regs == all, cols: cols, values: make([]change.Value, len(cols))}
+	w := newWriter(a.d, g.t, cols)
+	for i, key := range b.Keys {
+		for j := range cols {
+			row.values[j] = b.Columns[j][i]
+		}
+		row.key = keyFor(g.t.id, key)
+		if a.full {
+			if _, err := a.d.c.Exec(`INSERT OR IGNORE INTO temp._velosync_named(tbl, pk) VALUES (?, ?)`, g.t.id, key); err != nil {
+				return err
+			}
+		}
+		if err := a.update(w, &row, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// update lays a pulled row, or some of its registers, under what is pending.
+func (a *applier) update(w *writer, row *pulledRow, key change.Value) error {
+	later, pending := a.later[row.key]
+	if a.laid[row.key] != nil { // a page before this one said that the row was deleted
+		if err := a.unlay(row.key); err != nil {
+			return err
+		}
+	}
+	if !pending {
+		return a.write(w, row, key)
+	}
+	found, err := a.d.exists(row.t, key)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return nil // deleted here, and that is not shipped yet: the master will decide
+	}
+	if later.evicted {
+		return a.write(w, row, key)
+	}
+	part := &pulledRow{key: row.key, t: row.t, regs: row.regs &^ later.cols}
+	if part.regs == 0 {
+		return nil
+	}
+	in := make(map[int]bool)
+	for _, c := range change.ColumnsOf(row.t.registers, part.regs) {
+		in[c] = true
+	}
+	for i, c := range row.cols {
+		if in[c] {
+			part.cols, part.values = append(part.cols, c), append(part.values, row.values[i])
+		}
+	}
+	if err := a.forgetUnder(row.key, part.regs); err != nil {
+		return err
+	}
+	return a.write(newWriter(a.d, row.t, part.cols), part, key)
+}
+
+func (a *applier) write(w *writer, row *pulledRow, key change.Value) error {
+	if err := a.foreign.before(row.t, key); err != nil {
+		return err
+	}
+	var n int64
+	var err error
+	if row.all {
+		n, err = w.upsert(key, row.values)
+	} else {
+		n, err = w.update(key, row.values)
+	}
+	switch {
+	case isConstraint(err):
+		kept := *row
+		kept.values = append([]change.Value(nil), row.values...)
+		a.retry = append(a.retry, &kept)
+		return nil
+	case err != nil:
+		return fmt.Errorf("row %v of %q: %w", key, row.t.d.Name, err)
+	case n == 0 && !row.all:
+		return a.keepPart(row, key)
+	}
+	a.foreign.after(row.t, key)
+	a.result.Rows++
+	delete(a.partial, row.key)
+	return nil
+}
+
+// delete removes a row, unless it has pending edits: then the master will decide, and what
+// the row shows is as old as it was.
+func (a *applier) delete(t *table, key change.Value) error {
+	k := keyFor(t.id, key)
+	delete(a.partial, k)
+	if _, pending := a.later[k]; pending {
+		found, err := a.d.exists(t, key)
+		if err != nil || !found {
+			return err
+		}
+		if !a.later[k].evicted {
+			return a.layUnder(t, k)
+		}
+	}
+	if _, err := a.d.c.Exec(`DELETE FROM _velosync_parked WHERE tbl = ? AND pk = ?`, t.id, key); err != nil {
+		return err
+	}
+	if err := a.foreign.before(t, key); err != nil {
+		return err
+	}
+	n, err := a.d.deleteRow(t, key)
+	if isConstraint(err) { // a trigger of the user's says no
+		return a.parkRow(t, key, 0, nil, nil, "D", err)
+	}
+	if err != nil {
+		return fmt.Errorf("delete row %v of %q: %w", key, t.d.Name, err)
+	}
+	if n > 0 {
+		a.result.Rows++
+		a.result.Deleted++
+	}
+	return nil
+}
+
+// layUnder writes down how old a row is that a pulled delete leaves standing.
+func (a *applier) layUnder(t *table, k rowKey) error {
+	seen := make([]int64, len(t.registers))
+	for i := range seen {
+		seen[i] = int64(a.seen)
+	}
+	err := a.d.c.Query(`SELECT cols, seen FROM _velosync_wal WHERE tbl = ? AND pk = ? AND op NOT IN ('X', 'E')`, []change.Value{k.tbl, k.value()}, func(v []change.Value) error {
+		(change.Bits(v[0].(int64)) & change.AllBits(len(seen))).Each(func(i int) { seen[i] = min(seen[i], v[1].(int64)) })
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	before := []underRow{}
+	err = a.d.c.Query(`SELECT reg, seen FROM _velosync_under WHERE tbl = ? AND pk = ?`, []change.Value{k.tbl, k.value()}, func(v []change.Value) error {
+		before = append(before, underRow{v[0].(int64), v[1].(int64)})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	a.laid[k] = before
+	for i, s := range seen {
+		if _, err := a.d.c.Exec(`INSERT INTO _velosync_under(tbl, pk, reg, seen) VALUES (?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET seen = min(seen, excluded.seen)`, k.tbl, k.value(), int64(i), s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unlay takes layUnder back: a later page of the same pull brings the row after all.
+func (a *applier) unlay(k rowKey) error {
+	if _, err := a.d.c.Exec(`DELETE FROM _velosync_under WHERE tbl = ? AND pk = ?`, k.tbl, k.value()); err != nil {
+		return err
+	}
+	for _, u := range a.laid[k] {
+		if _, err := a.d.c.Exec(`INSERT INTO _velosync_under(tbl, pk, reg, seen) VALUES (?, ?, ?, ?)`, k.tbl, k.value(), u.reg, u.seen); err != nil {
+			return err
+		}
+	}
+	delete(a.laid, k)
+	return nil
+}
+
+func (a *applier) forgetUnder(k rowKey, regs change.Bits) (err error) {
+	regs.Each(func(i int) {
+		if err == nil {
+			_, err = a.d.c.Exec(`DELETE FROM _velosync_under WHERE tbl = ? AND pk = ? AND reg = ?`, k.tbl, k.value(), int64(i))
+		}
+	})
+	return err
+}
+
+// exchange writes the rows that met a UNIQUE constraint: rows of one batch may exchange
+// unique values, and SQLite refuses the exchange even in one statement. So all of them are
+// taken out, then put back. What still meets a constraint meets a row written since the
+// push, or a rule that only this file has.
+func (a *applier) exchange() error {
+	type whole struct {
+		*pulledRow
+		old, new []change.Value // all columns; old nil: there was no row
+	}
+	rows := make([]whole, 0, len(a.retry))
+	for _, r := range a.retry {
+		all := make([]int, len(r.t.d.Columns))
+		for i := range all {
+			all[i] = i
+		}
+		w := whole{pulledRow: r, new: make([]change.Value, len(all))}
+		key, err := change.SplitKey(r.key.value(), len(r.t.d.Key))
+		if err != nil {
+			return err
+		}
+		found, _, err := a.d.readColumns(r.t, r.key.value(), all, func(v []change.Value) {
+			w.old = append([]change.Value(nil), v...)
+			copy(w.new, v)
+		})
+		if err != nil {
+			return err
+		}
+		if !found && !r.all {
+			if err := a.keepPart(r, r.key.value()); err != nil {
+				return err
+			}
+			continue
+		}
+		for i, k := range r.t.d.Key {
+			w.new[k] = key[i]
+		}
+		for i, c := range r.cols {
+			w.new[c] = r.values[i]
+		}
+		rows = append(rows, w)
+	}
+	for _, w := range rows {
+		if _, err := a.d.deleteRow(w.t, w.key.value()); err != nil {
+			return fmt.Errorf("exchange row %v of %q: %w", w.key.value(), w.t.d.Name, err)
+		}
+	}
+	for _, w := range rows {
+		err := a.d.insertRow(w.t, w.new)
+		switch {
+		case err == nil:
+			a.foreign.after(w.t, w.key.value())
+			a.result.Rows++
+			continue
+		case !isConstraint(err):
+			return fmt.Errorf("row %v of %q: %w", w.key.value(), w.t.d.Name, err)
+		case len(a.later) > 0 && !a.park:
+			return fmt.Errorf("row %v of %q: %v: %w", w.key.value(), w.t.d.Name, err, ErrAgain)
+		}
+		if e := a.parkRow(w.t, w.key.value(), w.regs, w.cols, w.values, "U", err); e != nil {
+			return e
+		}
+		if w.old != nil {
+			if err := a.d.insertRow(w.t, w.old); err != nil && !isConstraint(err) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// forgetUnnamed ends a snapshot: what it does not name is gone from the space.
+func (a *applier) forgetUnnamed() error {
+	if !a.full {
+		return nil
+	}
+	for _, g := range a.targets {
+		var gone []change.Value
+		key := g.t.d.KeyExpression("")
+		err := a.d.c.Query(fmt.Sprintf(`SELECT %s FROM %s WHERE NOT EXISTS (SELECT 1 FROM temp._velosync_named n WHERE n.tbl = %d AND n.pk = %s)`,
+			plain(key), vsql.Quote(g.t.d.Name), g.t.id, g.t.d.KeyExpression(vsql.Quote(g.t.d.Name)+".")), nil, func(v []change.Value) error {
+			gone = append(gone, v[0])
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, k := range gone {
+			if err := a.delete(g.t, k); err != nil {
+				return err
+			}
+		}
+	}
+	return a.d.c.Script(`DELETE FROM temp._velosync_named`)
+}
+
+// prune forgets the log rows that the master has applied. A row's older mutations stay,
+// narrowed to the registers that a later pending one still hides, and for its delete:
+// their smaller seen is the truth for those registers.
+func (a *applier) prune() error {
+	d, through := a.d, int64(a.r.Through)
+	var newest int64
+	if _, err := d.c.Row(`SELECT coalesce(max(lsn), 0) FROM _velosync_wal`, nil, &newest); err != nil {
+		return err
+	}
+	if len(a.later) > 0 || len(a.notices) > 0 || len(a.r.held) > 0 {
+		if err := a.pruneRows(through); err != nil {
+			return err
+		}
+	} else if _, err := d.c.Exec(`DELETE FROM _velosync_wal WHERE lsn <= ? AND lsn < ?`, through, newest); err != nil {
+		return err
+	}
+	// The newest row always stays, so that its lsn is not given again.
+	var top int64
+	if _, err := d.c.Row(`SELECT coalesce(max(lsn), 0) FROM _velosync_wal`, nil, &top); err != nil {
+		return err
+	}
+	if top < newest {
+		return errors.New("the newest log row was lost")
+	}
+	if _, err := d.c.Exec(`UPDATE _velosync_wal SET op = 'X', cols = 0, weight = NULL WHERE lsn = ? AND lsn <= ? AND op <> 'X'`, top, through); err != nil {
+		return err
+	}
+	if len(a.later) == 0 {
+		_, err := d.c.Exec(`DELETE FROM _velosync_under`)
+		return err
+	}
+	var under []rowKey
+	err := d.c.Query(`SELECT DISTINCT tbl, pk FROM _velosync_under`, nil, func(v []change.Value) error {
+		if k := keyFor(v[0].(int64), v[1]); !a.isLater(k) {
+			under = append(under, k)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range under {
+		if _, err := d.c.Exec(`DELETE FROM _velosync_under WHERE tbl = ? AND pk = ?`, k.tbl, k.value()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *applier) isLater(k rowKey) bool { _, ok := a.later[k]; return ok }
+
+// pruneRows is prune where some log rows must stay.
+func (a *applier) pruneRows(through int64) error {
+	d := a.d
+	type row struct {
+		lsn  int64
+		cols change.Bits
+		key  rowKey
+	}
+	var newest int64
+	var rows []row
+	err := d.c.Query(`SELECT lsn, cols, tbl, pk FROM _velosync_wal ORDER BY lsn`, nil, func(v []change.Value) error {
+		newest = v[0].(int64)
+		k := keyFor(v[2].(int64), v[3])
+		if newest <= through || a.notices[k] {
+			rows = append(rows, row{newest, change.Bits(v[1].(int64)), k})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		later, pending := a.later[r.key]
+		switch {
+		case a.notices[r.key]:
+			if r.lsn == newest {
+				_, err = d.c.Exec(`UPDATE _velosync_wal SET op = 'X', cols = 0, weight = NULL WHERE lsn = ?`, r.lsn)
+			} else {
+				_, err = d.c.Exec(`DELETE FROM _velosync_wal WHERE lsn = ?`, r.lsn)
+			}
+		case a.r.held[r.key]: // not shipped: logged again, behind what the master has applied
+			_, err = d.c.Exec(`INSERT INTO _velosync_wal(tbl, op, pk, cols, seen, at, weight)
+				SELECT tbl, op, pk, cols, seen, at, weight FROM _velosync_wal WHERE lsn = ? AND op <> 'X'`, r.lsn)
+			if err == nil {
+				_, err = d.c.Exec(`DELETE FROM _velosync_wal WHERE lsn = ?`, r.lsn)
+			}
+		case pending:
+			if narrow := r.cols & later.cols; narrow != r.cols {
+				_, err = d.c.Exec(`UPDATE _velosync_wal SET cols = ? WHERE lsn = ?`, int64(narrow), r.lsn)
+			}
+		case r.lsn != newest:
+			_, err = d.c.Exec(`DELETE FROM _velosync_wal WHERE lsn = ?`, r.lsn)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// move moves the device's cursors to where the pull ends.
+func (a *applier) move() error {
+	d, to := a.d, max(a.last.To, a.seen)
+	a.result.Seen, a.result.Acked = to, a.r.Through
+	if _, err := d.c.Exec(`UPDATE _velosync_state SET seen = ?, acked = max(acked, ?), applying = 0`, int64(to), int64(a.r.Through)); err != nil {
+		return err
+	}
+	if _, err := d.c.Exec(`DELETE FROM _velosync_name WHERE name <> ?`, a.r.Name[:]); err != nil {
+		return err
+	}
+	if _, err := d.c.Exec(`DELETE FROM _velosync_epoch`); err != nil {
+		return err
+	}
+	for _, e := range a.last.Epochs {
+		if e.First > to {
+			continue // nothing of it was seen
+		}
+		if _, err := d.c.Exec(`INSERT INTO _velosync_epoch(first, epoch) VALUES (?, ?)`, int64(e.First), e.ID[:]); err != nil {
+			return err
+		}
+	}
+	if _, err := d.c.Row(`SELECT count(*) FROM _velosync_parked`, nil, &a.result.Parked); err != nil {
+		return err
+	}
+	_, err := d.c.Exec(`DELETE FROM _velosync_conflict WHERE settled_at < ?`, d.now()-settledKept)
+	if err == nil {
+		_, err = d.c.Exec(`UPDATE _velosync_sync SET last_sync = ?, last_error = NULL`, d.now())
+	}
+	return err
+}
+
+// isConstraint reports whether SQLite, or a RAISE in a trigger, refused a row. A full
+// disk, a lock or a damaged page is no such reason.
+func isConstraint(err error) bool {
+	var e sqlite3.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	return e.Code == sqlite3.ErrConstraint || e.Code == sqlite3.ErrMismatch || e.Code == sqlite3.ErrTooBig
+}
+
+// A writer writes columns of rows of one table.
+type writer struct {
+	d            *Device
+	t            *table
+	cols         []int
+	args         []change.Value
+	upsertQuery  string
+	updateQuery  string
+	keyCondition string
+}
+
+func newWriter(d *Device, t *table, cols []int) *writer {
+	w := &writer{d: d, t: t, cols: cols, keyCondition: t.exactKey()}
+	names := make([]string, 0, len(cols)+len(t.d.Key))
+	var set []string
+	for _, k := range t.d.Key {
+		names = append(names, vsql.Quote(t.d.Columns[k].Name))
+	}
+	if t.loose() {
+		for _, n := range names { // a key may come back under another spelling
+			set = append(set, n+" = excluded."+n)
+		}
+	}
+	var update []string
+	for _, c := range cols {
+		n := vsql.Quote(t.d.Columns[c].Name)
+		names = append(names, n)
+		set = append(set, n+" = excluded."+n)
+		update = append(update, n+" = ?")
+	}
+	do := "DO NOTHING"
+	if len(set) > 0 {
+		do = "DO UPDATE SET " + strings.Join(set, ", ")
+	}
+	w.upsertQuery = "INSERT INTO " + vsql.Quote(t.d.Name) + "(" + strings.Join(names, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(names)-1) + ")" +
+		" ON CONFLICT(" + strings.Join(t.keyColumns(), ", ") + ") " + do
+	w.updateQuery = "UPDATE " + vsql.Quote(t.d.Name) + " SET " + strings.Join(update, ", ") + " WHERE " + w.keyCondition
+	return w
+}
+
+func (w *writer) upsert(key change.Value, values []change.Value) (int64, error) {
+	parts, err := change.SplitKey(key, len(w.t.d.Key))
+	if err != nil {
+		return 0, err
+	}
+	w.args = append(append(w.args[:0], parts...), values...)
+	if _, err := w.d.c.Exec(w.upsertQuery, w.args...); err != nil {
+		return 0, err
+	}
+	return 1, nil
+}
+
+func (w *writer) update(key change.Value, values []change.Value) (int64, error) {
+	parts, err := change.SplitKey(key, len(w.t.d.Key))
+	if err != nil {
+		return 0, err
+	}
+	if len(values) == 0 { // a register without columns: the row is there or not
+		found, err := w.d.exists(w.t, key)
+		if found {
+			return 1, err
+		}
+		return 0, err
+	}
+	w.args = append(append(w.args[:0], values...), parts...)
+	if w.t.loose() {
+		w.args = append(w.args, parts...)
+	}
+	return w.d.c.Exec(w.updateQuery, w.args...)
+}
+
+// loose reports whether the key's index calls keys equal that differ in their bytes.
+func (t *table) loose() bool {
+	for _, u := range t.d.Uniques {
+		if u.PrimaryKey {
+			return true
+		}
+	}
+	return false
+}
+
+// exactKey is the condition that finds the row with a key, byte by byte; a loose key is
+// bound twice.
+func (t *table) exactKey() string {
+	cond := vsql.KeyCondition(&t.d.Table)
+	if !t.loose() {
+		return cond
+	}
+	for _, c := range t.keyColumns() {
+		cond += " AND " + c + " = ? COLLATE BINARY"
+	}
+	return cond
+}
+
+func (t *table) exactArgs(key change.Value) ([]change.Value, error) {
+	parts, err := change.SplitKey(key, len(t.d.Key))
+	if err != nil || !t.loose() {
+		return parts, err
+	}
+	return append(parts, parts...), nil
+}
+
+func (d *Device) exists(t *table, key change.Value) (bool, error) {
+	args, err := t.exactArgs(key)
+	if err != nil {
+		return false, err
+	}
+	var n int
+	return d.c.Row("SELECT 1 FROM "+vsql.Quote(t.d.Name)+" WHERE "+t.exactKey(), args, &n)
+}
+
+func (d *Device) deleteRow(t *table, key change.Value) (int64, error) {
+	args, err := t.exactArgs(key)
+	if err != nil {
+		return 0, err
+	}
+	return d.c.Exec("DELETE FROM "+vsql.Quote(t.d.Name)+" WHERE "+t.exactKey(), args...)
+}
+
+// insertRow inserts a row of all stored columns.
+func (d *Device) insertRow(t *table, values []change.Value) error {
+	names := make([]string, len(t.d.Columns))
+	for i, c := range t.d.Columns {
+		names[i] = vsql.Quote(c.Name)
+	}
+	_, err := d.c.Exec("INSERT INTO "+vsql.Quote(t.d.Name)+"("+strings.Join(names, ", ")+") VALUES (?"+strings.Repeat(", ?", len(names)-1)+")", values...)
+	return err
+}

@@ -1,0 +1,282 @@
+package capture
+
+import (
+	"fmt"
+
+	"github.com/velosync/velosync/capture/change"
+)
+
+// rowKey names a row of a tracked table inside this process. A blob key is held as its
+// bytes in a type of their own, so that x'61' and 'a' stay two rows.
+type rowKey struct {
+	tbl int64
+	pk  any
+}
+
+type blobKey string
+
+func keyFor(tbl int64, pk change.Value) rowKey {
+	if b, ok := pk.([]byte); ok {
+		return rowKey{tbl, blobKey(b)}
+	}
+	return rowKey{tbl, pk}
+}
+
+func (k rowKey) value() change.Value {
+	if b, ok := k.pk.(blobKey); ok {
+		return []byte(b)
+	}
+	return k.pk
+}
+
+// A logRow is one row of the log.
+type logRow struct {
+	lsn    int64
+	op     byte
+	cols   change.Bits
+	seen   int64
+	at     int64
+	weight change.Value
+}
+
+// An edit is all pending mutations of one row, compacted: per register the smallest
+// seen and the largest lsn, the newest time.
+type edit struct {
+	key       rowKey
+	lsn       int64 // the newest mutation's
+	existence int64 // the smallest seen of any
+	at        int64
+	weight    change.Value // of the newest delete
+	cols      change.Bits
+	mutations int
+	// evicted says that the log has only warnings of a REPLACE: the row counts if it is gone.
+	evicted bool
+	// seen and newest are by register, and empty while all mutations agree with seen0 and
+	// lsn: most edits are one mutation.
+	seen0  int64
+	seen   []int64
+	newest []int64
+}
+
+// pending reads the log and compacts it, in the order of each row's newest mutation's
+// first appearance. Rows without a mutation after acked are not pending: what the log
+// still holds of them has been applied.
+func (d *Device) pending(acked change.LSN) ([]*edit, error) {
+	at := make(map[rowKey]*edit)
+	var order []*edit
+	err := d.c.Query(`SELECT lsn, tbl, op, pk, cols, seen, at, weight FROM _velosync_wal WHERE op <> 'X' ORDER BY lsn`, nil, func(v []change.Value) error {
+		r := logRow{lsn: v[0].(int64), op: v[2].(string)[0], cols: change.Bits(v[4].(int64)), seen: v[5].(int64), at: v[6].(int64), weight: v[7]}
+		t := d.byID(v[1].(int64))
+		if t == nil {
+			return fmt.Errorf("log row %d is of a table that is not tracked", r.lsn)
+		}
+		k := keyFor(t.id, v[3])
+		e := at[k]
+		if e == nil {
+			e = &edit{key: k, evicted: true, existence: r.seen, seen0: r.seen}
+			at[k] = e
+			order = append(order, e)
+		}
+		e.add(r, len(t.registers))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the log: %w", err)
+	}
+	kept := order[:0]
+	for _, e := range order {
+		if e.lsn > int64(acked) {
+			kept = append(kept, e)
+		}
+	}
+	if err := d.lowerUnder(at); err != nil {
+		return nil, err
+	}
+	return kept, nil
+}
+
+func (e *edit) add(r logRow, registers int) {
+	cols := r.cols & change.AllBits(registers)
+	first := e.mutations == 0
+	e.mutations++
+	if r.op == 'E' {
+		cols = 0 // says nothing of columns unless the row is gone; then existence does
+	} else {
+		e.evicted = false
+	}
+	if r.op == 'D' {
+		e.weight = r.weight
+	}
+	e.at = max(e.at, r.at)
+	e.existence = min(e.existence, r.seen)
+	switch {
+	case first:
+		e.lsn = r.lsn
+	case e.seen == nil && r.seen >= e.seen0 && cols == e.cols: // the same registers: as old as the first
+	case e.seen == nil && r.seen == e.seen0 && e.cols&^cols == 0: // covers all that came before
+	default:
+		e.split(registers)
+	}
+	if e.seen != nil {
+		cols.Each(func(i int) {
+			if e.cols.Has(i) {
+				e.seen[i] = min(e.seen[i], r.seen)
+			} else {
+				e.seen[i] = r.seen
+			}
+			e.newest[i] = r.lsn
+		})
+	}
+	e.lsn = max(e.lsn, r.lsn)
+	e.cols |= cols
+}
+
+// split gives each register a seen and an lsn of its own.
+func (e *edit) split(registers int) {
+	if e.seen != nil {
+		return
+	}
+	e.seen, e.newest = make([]int64, registers), make([]int64, registers)
+	for i := range e.seen {
+		e.seen[i], e.newest[i] = e.seen0, e.lsn
+	}
+}
+
+// lowerUnder takes the registers that a pulled delete left as old as they were.
+func (d *Device) lowerUnder(at map[rowKey]*edit) error {
+	return d.c.Query(`SELECT tbl, pk, reg, seen FROM _velosync_under`, nil, func(v []change.Value) error {
+		t := d.byID(v[0].(int64))
+		if t == nil {
+			return nil
+		}
+		e := at[keyFor(t.id, v[1])]
+		if e == nil {
+			return nil
+		}
+		e.split(len(t.registers))
+		if i := int(v[2].(int64)); i < len(e.seen) && e.cols.Has(i) {
+			e.seen[i] = min(e.seen[i], v[3].(int64))
+		}
+		return nil
+	})
+}
+
+// stamp returns the edit's clock for the registers in set. A register that no mutation
+// wrote (of a delete, or a row that is shipped whole) is as old as the row's oldest.
+func (e *edit) stamp(set change.Bits) change.EditStamp {
+	s := change.EditStamp{LSN: change.LSN(e.lsn), Time: e.at, Existence: change.Seq(e.existence), Seen: change.Seq(e.seen0)}
+	if e.seen == nil && set == e.cols {
+		return s
+	}
+	// The row's seen is its most frequent one: that of the first register will do, since
+	// nearly all edits have one.
+	first := true
+	set.Each(func(i int) {
+		seen, lsn := e.register(i)
+		if first {
+			s.Seen, first = change.Seq(seen), false
+		}
+		if seen != int64(s.Seen) || lsn != e.lsn {
+			s.Regs = append(s.Regs, change.RegEdit{Reg: i, Seen: change.Seq(seen), LSN: change.LSN(lsn)})
+		}
+	})
+	return s
+}
+
+func (e *edit) register(i int) (seen, lsn int64) {
+	switch {
+	case !e.cols.Has(i):
+		return e.existence, e.lsn
+	case e.seen == nil:
+		return e.seen0, e.lsn
+	}
+	return e.seen[i], e.newest[i]
+}
+
+// compactAbove is how many log rows a device keeps before Compact folds them.
+const compactAbove = 200_000
+
+// Compact folds log rows in place, so that a long time offline does not grow the log
+// without end: of the mutations of one row that saw the same and are in no push, the
+// newest stands for all. It does nothing while the log is short, and returns how many rows
+// it took away.
+func (d *Device) Compact() (int64, error) { return d.compact(compactAbove) }
+
+func (d *Device) compact(above int) (gone int64, err error) {
+	var n int
+	if _, err := d.c.Row(`SELECT count(*) FROM _velosync_wal`, nil, &n); err != nil || n <= above {
+		return 0, err
+	}
+	err = d.c.Tx(func() error {
+		if err := d.refresh(); err != nil {
+			return err
+		}
+		s, err := d.State()
+		if err != nil {
+			return err
+		}
+		type group struct {
+			rowKey
+			seen int64
+		}
+		type sum struct {
+			lsn  int64
+			cols change.Bits
+			n    int
+			last byte
+		}
+		// What a push may have carried keeps its lsn: the master skips by it.
+		from := max(s.Sent, s.Acked)
+		sums := make(map[group]*sum)
+		err = d.c.Query(`SELECT lsn, tbl, op, pk, cols, seen FROM _velosync_wal WHERE lsn > ? AND op <> 'X' ORDER BY lsn`, []change.Value{int64(from)}, func(v []change.Value) error {
+			g := group{keyFor(v[1].(int64), v[3]), v[5].(int64)}
+			x := sums[g]
+			if x == nil {
+				x = &sum{}
+				sums[g] = x
+			}
+			op := v[2].(string)[0]
+			if op == 'E' && x.n > 0 {
+				op = x.last // a warning only: it says less than what it is folded into
+			}
+			x.lsn, x.n, x.last = v[0].(int64), x.n+1, op
+			x.cols |= change.Bits(v[4].(int64))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		keep := make(map[int64]*sum, len(sums))
+		for _, x := range sums {
+			keep[x.lsn] = x
+		}
+		var drop []int64
+		err = d.c.Query(`SELECT lsn FROM _velosync_wal WHERE lsn > ? AND op <> 'X' ORDER BY lsn`, []change.Value{int64(from)}, func(v []change.Value) error {
+			if keep[v[0].(int64)] == nil {
+				drop = append(drop, v[0].(int64))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for lsn, x := range keep {
+			if x.n > 1 {
+				if _, err := d.c.Exec(`UPDATE _velosync_wal SET cols = ?, op = ? WHERE lsn = ?`, int64(x.cols), string(x.last), lsn); err != nil {
+					return err
+				}
+			}
+		}
+		for _, lsn := range drop {
+			if _, err := d.c.Exec(`DELETE FROM _velosync_wal WHERE lsn = ?`, lsn); err != nil {
+				return err
+			}
+		}
+		gone = int64(len(drop))
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("compact the log: %w", err)
+	}
+	return gone, nil
+}

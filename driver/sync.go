@@ -1,0 +1,72 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	sqlite3 "github.com/mattn/go-sqlite3"
+
+	"github.com/velosync/velosync/capture"
+	"github.com/velosync/velosync/replicator"
+)
+
+// addFunctions adds the admin functions, such as velosync_track.
+func addFunctions(conn *sqlite3.SQLiteConn) error { return capture.Register(conn, capture.Options{}) }
+
+// trackTables tracks what _velosync_track names, as far as it exists: an application may
+// make its tables after it has opened the file.
+func (c *Connector) trackTables(conn *sqlite3.SQLiteConn) (err error) {
+	if len(c.cfg.Track) == 0 {
+		return nil
+	}
+	d, err := capture.Open(conn, capture.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := d.Close(); err == nil {
+			err = e
+		}
+	}()
+	if err := d.TrackExisting(c.cfg.Track); err != nil {
+		return fmt.Errorf("velosync: %s: %w", keyTrack, err)
+	}
+	return nil
+}
+
+// wakeOnCommit tells the replicator of each commit on the connection.
+func (c *Connector) wakeOnCommit(conn *sqlite3.SQLiteConn) error {
+	if c.cfg.Master != "" {
+		conn.RegisterCommitHook(func() int {
+			if r := c.replicator.Load(); r != nil {
+				r.Wake()
+			}
+			return 0
+		})
+	}
+	return nil
+}
+
+// startReplicator syncs in the background until ctx ends; stop then waits for it.
+func (c *Connector) startReplicator(ctx context.Context, cfg Config) (stop func() error, err error) {
+	r, err := replicator.New(cfg.DSN, replicator.Options{
+		Master: cfg.Master, Space: cfg.Space, Token: cfg.Token, Name: cfg.DeviceName, Interval: cfg.Interval, Track: cfg.Track,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.replicator.Store(r)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := r.Run(ctx); err != nil { // trying again can't help; velosync_status says so too
+			slog.Error("velosync: sync stopped", "file", cfg.Path, "err", err)
+		}
+	}()
+	return func() error {
+		<-done
+		c.replicator.Store(nil)
+		return r.Close()
+	}, nil
+}

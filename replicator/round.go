@@ -1,0 +1,353 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"time"
+
+	"github.com/velosync/velosync/capture"
+	"github.com/velosync/velosync/capture/change"
+	"github.com/velosync/velosync/replicator/wire"
+)
+
+// A Round says what a Sync did.
+type Round struct {
+	Mutations    int   `json:"mutations"` // log rows that compaction folded into PushedRows
+	PushedRows   int   `json:"pushed_rows"`
+	PushedBytes  int64 `json:"pushed_bytes"`
+	PulledRows   int   `json:"pulled_rows"`
+	PulledBytes  int64 `json:"pulled_bytes"`
+	Deletes      int   `json:"deletes"`   // of the pulled rows
+	EchoRows     int   `json:"echo_rows"` // changed rows that did not come back to their author
+	LostRows     int   `json:"lost_rows"` // writes of this device that lost a conflict
+	RejectedRows int   `json:"rejected_rows"`
+	ParkedRows   int   `json:"parked_rows"` // rows waiting in this file, in all
+	Pages        int   `json:"pages"`
+	Tries        int   `json:"tries"` // rounds that it took
+	// Held are pending rows that can't be sent as they are.
+	Held      []capture.HeldRow `json:"held,omitempty"`
+	NewTables []string          `json:"new_tables,omitempty"`
+	Seen      change.Seq        `json:"seen"`
+	Acked     change.LSN        `json:"acked"`
+	Took      time.Duration     `json:"took_ns"`
+	FirstSync bool              `json:"first_sync"`
+}
+
+// A HeldError says that rows can't be sent; all else is synced.
+type HeldError struct{ Rows []capture.HeldRow }
+
+func (e *HeldError) Error() string {
+	h := e.Rows[0]
+	return fmt.Sprintf("replicator: %d rows can't be sent, the rest is synced: row %v of %q: %s", len(e.Rows), h.Key, h.Table, h.Reason)
+}
+
+// ErrRestored is matched by the error of a round that found the master restored from an
+// older copy: it lacks what this device has seen. Nothing was changed on either side.
+var ErrRestored = errors.New("replicator: the master was restored from an older copy and lacks what this device has seen")
+
+const (
+	mostTries = 12 // rounds of one Sync
+	parkAfter = 4  // tries that met a constraint before rows are parked
+)
+
+// Sync runs a round: it pushes all that is pending, applies what others wrote, and
+// acknowledges. It begins again where the file or the master moved meanwhile.
+//
+// Errors: ErrOffline; a *wire.Problem that the master answered; ErrLease; ErrRestored; a
+// *HeldError beside a complete round; ctx's error; and what SQLite says.
+func (r *Replicator) Sync(ctx context.Context) (Round, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return Round{}, ErrClosed
+	}
+	if err := r.takeLease(); err != nil {
+		return Round{}, err
+	}
+	began := time.Now()
+	r.status.begin()
+	var round Round
+	err := r.tries(ctx, &round)
+	round.Took = time.Since(began)
+	if err == nil && len(round.Held) > 0 {
+		err = &HeldError{Rows: round.Held}
+	}
+	if err != nil && ctx.Err() == nil {
+		if e := r.device.Failed(err); e != nil {
+			r.log.Warn("status not written", "err", e)
+		}
+	}
+	r.status.end(round, err, r.o.Now())
+	r.log.Debug("round", "pushed", round.PushedRows, "pulled", round.PulledRows, "seen", round.Seen, "took", round.Took, "err", err)
+	return round, err
+}
+
+// tries runs rounds until one is complete.
+func (r *Replicator) tries(ctx context.Context, round *Round) error {
+	collisions := 0
+	sendTables := false
+	parts := r.o.Parts
+	for round.Tries = 1; ; round.Tries++ {
+		err := r.round(ctx, round, parts, sendTables, collisions >= parkAfter)
+		if err == nil || round.Tries == mostTries {
+			return err
+		}
+		var problem *wire.Problem
+		switch {
+		case errors.Is(err, capture.ErrMoved):
+		case errors.Is(err, capture.ErrAgain):
+			collisions++
+		case !errors.As(err, &problem):
+			return err
+		case problem.Code == wire.CodeForked:
+			id, e := r.device.Fork()
+			if e != nil {
+				return e
+			}
+			r.log.Info("this file is a copy, or was restored: it has a new device id", "device", id)
+		case problem.Code == wire.CodeSchemaUnknown && !sendTables:
+			sendTables = true
+		case problem.Code == wire.CodePage:
+		case problem.Code == wire.CodeTooLarge && halve(&parts):
+			r.log.Info("the master takes less at a time", "bytes", parts.Bytes)
+		case problem.Code == wire.CodeRestored:
+			return fmt.Errorf("%w (seen %d, it has %d): restore a newer copy, or point this device at a new space; its rows are all here: %w",
+				ErrRestored, problem.Seen, problem.Head, problem)
+		default:
+			return err
+		}
+	}
+}
+
+// halve halves the limits of a part, down to 64 KiB.
+func halve(l *capture.Limits) bool {
+	if l.Bytes == 0 {
+		l.Bytes = 6 << 20
+	}
+	if l.Rows == 0 {
+		l.Rows = 5000
+	}
+	l.Bytes /= 2
+	l.Rows = max(1, l.Rows/2)
+	return l.Bytes >= 64<<10
+}
+
+// round runs one round.
+func (r *Replicator) round(ctx context.Context, round *Round, parts capture.Limits, sendTables, park bool) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := r.o.Step("begin"); err != nil {
+		return err
+	}
+	name, err := r.name()
+	if err != nil {
+		return err
+	}
+	if err := r.device.TrackExisting(r.o.Track); err != nil {
+		return err
+	}
+	cr, err := r.device.Begin(r.reader, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cr.Release()) }()
+	round.FirstSync = cr.Space == nil
+	// The tables travel when the master can't know them by their digest.
+	sendTables = sendTables || cr.Space == nil || cr.Space.Digest() != cr.Tables.Digest()
+	first, err := r.push(ctx, cr, round, parts, sendTables)
+	if err != nil {
+		if nothingApplied(err) {
+			err = errors.Join(err, r.device.Abandon(cr))
+		}
+		return err
+	}
+	if err := cr.Release(); err != nil { // the application's log file may shrink again
+		return err
+	}
+	stage := &stage{limits: r.o.Limits}
+	defer func() { err = errors.Join(err, stage.close()) }()
+	if err := r.pull(ctx, cr, first, stage, round); err != nil {
+		return err
+	}
+	if err := r.o.Step("apply"); err != nil {
+		return err
+	}
+	applied, err := r.device.Finish(cr, r.watch(stage.pulls(), round.PulledRows), park)
+	if err != nil {
+		return err
+	}
+	round.Seen, round.Acked = applied.Seen, applied.Acked
+	round.Deletes, round.LostRows, round.RejectedRows, round.ParkedRows = applied.Deleted, applied.Lost, applied.Rejected, applied.Parked
+	round.NewTables, round.Held = applied.NewTables, cr.Held
+	if err := r.o.Step("ack"); err != nil {
+		return err
+	}
+	if err := r.client.ack(ctx, cr.Device, applied.Seen, applied.Acked); err != nil {
+		return fmt.Errorf("acknowledge: %w", err)
+	}
+	return nil
+}
+
+// push sends the parts of a push; the answer to the last is the first page of the pull.
+func (r *Replicator) push(ctx context.Context, cr *capture.Round, round *Round, limits capture.Limits, sendTables bool) (answer []byte, err error) {
+	round.PushedBytes = 0
+	for part, err := range cr.Parts(limits) {
+		if err != nil {
+			return nil, err
+		}
+		if sendTables && !part.More {
+			part.Tables = cr.Tables
+			if part.Tables == nil {
+				part.Tables = change.Schema{}
+			}
+		}
+		step := "push"
+		if part.More {
+			step = "part"
+		}
+		if err := r.o.Step(step); err != nil {
+			return nil, err
+		}
+		body, err := wire.EncodePush(part)
+		if err != nil {
+			return nil, fmt.Errorf("encode the push: %w", err)
+		}
+		if answer, err = r.client.sync(ctx, body); err != nil {
+			return nil, fmt.Errorf("push: %w", err)
+		}
+		round.PushedBytes += int64(len(body))
+		r.o.Progress(Progress{Phase: "push", Rows: int64(cr.Rows), Bytes: round.PushedBytes})
+	}
+	round.PushedRows, round.Mutations = cr.Rows, cr.Mutations
+	return answer, nil
+}
+
+// pull stages the first page and asks for the others.
+func (r *Replicator) pull(ctx context.Context, cr *capture.Round, body []byte, stage *stage, round *Round) error {
+	round.PulledRows, round.PulledBytes, round.Pages = 0, 0, 0
+	total := int64(0)
+	for {
+		pull, err := wire.DecodePull(body, r.o.Limits)
+		if err != nil {
+			return fmt.Errorf("read the pull: %w", err)
+		}
+		round.Pages++
+		round.PulledBytes += int64(len(body))
+		round.EchoRows += pull.Saved.EchoRows
+		for i := range pull.Blocks {
+			round.PulledRows += len(pull.Blocks[i].Keys)
+		}
+		total = max(total, int64(pull.Rows))
+		r.o.Progress(Progress{Phase: "pull", Rows: int64(round.PulledRows), Total: total, Bytes: round.PulledBytes})
+		if err := stage.add(pull, body); err != nil {
+			return err
+		}
+		if pull.Done {
+			return nil
+		}
+		if err := r.o.Step("page"); err != nil {
+			return err
+		}
+		ask, err := wire.EncodePush(cr.Page(pull.To, r.o.Now().UnixMilli()))
+		if err != nil {
+			return fmt.Errorf("encode the request for a page: %w", err)
+		}
+		if body, err = r.client.sync(ctx, ask); err != nil {
+			return fmt.Errorf("pull the page after seq %d: %w", pull.To, err)
+		}
+	}
+}
+
+// watch tells Progress of pages as they are applied.
+func (r *Replicator) watch(pulls iter.Seq2[*change.Pull, error], total int) iter.Seq2[*change.Pull, error] {
+	return func(yield func(*change.Pull, error) bool) {
+		rows := 0
+		for pull, err := range pulls {
+			if pull != nil {
+				for i := range pull.Blocks {
+					rows += len(pull.Blocks[i].Keys)
+				}
+			}
+			if !yield(pull, err) {
+				return
+			}
+			r.o.Progress(Progress{Phase: "apply", Rows: int64(rows), Total: int64(total)})
+		}
+	}
+}
+
+// A stage holds the pages of a pull until all have come: they are applied together. One
+// page stays in memory; several go to an unnamed temporary file, as they came.
+type stage struct {
+	limits wire.Limits
+	first  *change.Pull
+	body   []byte // of first, until a second page comes
+	file   *os.File
+	sizes  []int64
+}
+
+func (s *stage) add(pull *change.Pull, body []byte) error {
+	if s.first == nil {
+		s.first, s.body = pull, body
+		return nil
+	}
+	if s.file == nil {
+		f, err := os.CreateTemp("", "velosync-pull-*")
+		if err != nil {
+			return fmt.Errorf("stage the pull: %w", err)
+		}
+		s.file = f
+		_ = os.Remove(f.Name()) // where that can't be done to an open file, close does it
+		if err := s.write(s.body); err != nil {
+			return err
+		}
+		s.body = nil
+	}
+	return s.write(body)
+}
+
+func (s *stage) write(body []byte) error {
+	if _, err := s.file.Write(body); err != nil {
+		return fmt.Errorf("stage the pull: %w", err)
+	}
+	s.sizes = append(s.sizes, int64(len(body)))
+	return nil
+}
+
+// pulls yields the pages.
+func (s *stage) pulls() iter.Seq2[*change.Pull, error] {
+	return func(yield func(*change.Pull, error) bool) {
+		if s.file == nil {
+			yield(s.first, nil)
+			return
+		}
+		at := int64(0)
+		for _, size := range s.sizes {
+			body := make([]byte, size)
+			if _, err := s.file.ReadAt(body, at); err != nil {
+				yield(nil, fmt.Errorf("read the staged pull: %w", err))
+				return
+			}
+			at += size
+			pull, err := wire.DecodePull(body, s.limits)
+			if !yield(pull, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (s *stage) close() error {
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	if e := os.Remove(s.file.Name()); e != nil && !errors.Is(e, os.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	return err
+}

@@ -1,0 +1,178 @@
+package replicator
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/velosync/velosync/replicator/wire"
+)
+
+// pollEvery is how often Run looks whether another process has written to the file: one
+// read of a counter in memory.
+const pollEvery = 100 * time.Millisecond
+
+// Run syncs until ctx ends, then returns nil: at Wake, when another process has written,
+// when the master has news, and otherwise as Options.Interval says. It returns early only
+// on an error that trying again can't mend, such as a token that was revoked.
+func (r *Replicator) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { r.listen(ctx) })
+
+	retry := backoff.NewExponentialBackOff() // jittered
+	retry.InitialInterval, retry.MaxInterval = 250*time.Millisecond, time.Minute
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
+	idle := time.NewTimer(0)
+	defer idle.Stop()
+	var waiting time.Time // until then the master is left alone
+	var version int64
+	due := true
+	for {
+		if due && !time.Now().Before(waiting) {
+			due = false
+			round, err := r.Sync(ctx)
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case permanent(err):
+				return err
+			case err != nil && round.Seen == 0: // a round that was complete is not tried again at once
+				wait := max(retry.NextBackOff(), retryAfter(err))
+				r.log.Log(ctx, levelOf(err), "sync failed, will retry", "err", err, "wait", wait)
+				waiting, due = time.Now().Add(wait), true
+			default:
+				if err != nil {
+					r.log.Warn("sync", "err", err)
+				}
+				retry.Reset()
+				idle.Reset(r.o.Interval)
+			}
+		}
+		var rest <-chan time.Time
+		if due {
+			rest = time.After(time.Until(waiting))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+			due = true
+		case <-r.remote: // it answers: no reason to wait longer
+			waiting, due = time.Time{}, true
+		case <-rest:
+		case <-idle.C:
+			due = due || !r.status.listening()
+			idle.Reset(r.o.Interval)
+		case <-poll.C:
+			v, pending := r.poll(version)
+			due = due || v != version && pending
+			version = v
+		}
+	}
+}
+
+// poll returns the file's data version, which moves when another connection commits, and
+// whether something waits to be sent, which is looked for only when it has moved.
+func (r *Replicator) poll(last int64) (version int64, pending bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return last, false
+	}
+	version, err := r.device.DataVersion()
+	if err == nil && version != last {
+		pending, err = r.device.Pending()
+	}
+	if err != nil {
+		r.log.Debug("poll", "err", err) // the next round will tell
+	}
+	return version, pending
+}
+
+// permanent reports whether trying again can't help.
+func permanent(err error) bool {
+	var p *wire.Problem
+	if errors.Is(err, ErrClosed) || errors.Is(err, ErrRestored) {
+		return true
+	}
+	return errors.As(err, &p) && !p.Temporary() && p.Code != "" && p.Status < 500 && p.Code != wire.CodePage && p.Code != wire.CodeSchemaUnknown
+}
+
+func retryAfter(err error) time.Duration {
+	var busy *busyError
+	if errors.As(err, &busy) {
+		return busy.wait
+	}
+	return 0
+}
+
+// listen follows the master's events, so that others' writes are pulled at once.
+func (r *Replicator) listen(ctx context.Context) {
+	retry := backoff.NewExponentialBackOff()
+	retry.InitialInterval, retry.MaxInterval = 250*time.Millisecond, time.Minute
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := r.follow(ctx)
+		r.status.setListening(false)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > time.Minute {
+			retry.Reset()
+		}
+		wait := max(retry.NextBackOff(), retryAfter(err))
+		r.log.Debug("event stream ended", "err", err, "wait", wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// silence is how long an event stream may say nothing: masterd sends a comment every 15 s.
+const silence = 50 * time.Second
+
+// follow reads one event stream to its end.
+func (r *Replicator) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watchdog := time.AfterFunc(silence, cancel)
+	defer watchdog.Stop()
+	resp, err := r.client.request(ctx, http.MethodGet, "events", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	r.status.setListening(true)
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 64<<10)
+	for lines.Scan() {
+		watchdog.Reset(silence)
+		data, ok := strings.CutPrefix(lines.Text(), "data:")
+		if !ok {
+			continue
+		}
+		var seq int64
+		if _, err := fmt.Sscanf(strings.TrimSpace(data), `{"seq":%d}`, &seq); err != nil {
+			return fmt.Errorf("event %.80q: %w", data, err)
+		}
+		if r.status.behind(seq) {
+			select {
+			case r.remote <- struct{}{}:
+			default:
+			}
+		}
+	}
+	return lines.Err()
+}

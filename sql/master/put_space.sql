@@ -1,0 +1,3 @@
+UPDATE _velosync_space
+   SET head = ?, horizon = ?, version = ?, clean = ?, live = ?, tombstones = ?, conflicts = ?, conflict = ?
+ WHERE id = 1
