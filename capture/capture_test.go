@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"log/slog"
 	"path/filepath"
 	"testing"
 
@@ -13,14 +14,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+var quiet = Options{Log: slog.New(slog.DiscardHandler)}
+
 // openFile opens a database file with the admin functions, and its device.
 func openFile(t *testing.T, path string) (*Device, *sqlite3.SQLiteConn) {
 	t.Helper()
-	conn, err := sqlfuncs.Open(path+"?_journal_mode=WAL&_busy_timeout=5000", func(c *sqlite3.SQLiteConn) error { return Register(c, Options{}) })
+	conn, err := sqlfuncs.Open(path+"?_journal_mode=WAL&_busy_timeout=5000", func(c *sqlite3.SQLiteConn) error { return Register(c, quiet) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := Open(conn, Options{})
+	d, err := Open(conn, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

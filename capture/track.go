@@ -51,6 +51,9 @@ func (d *Device) track(name string, o change.Options, logRows bool) error {
 	if err := d.checkRows(decl, o); err != nil {
 		return err
 	}
+	if err := d.checkUserTriggers(decl); err != nil {
+		return err
+	}
 	text, err := json.Marshal(o)
 	if err != nil {
 		return err

@@ -1,0 +1,421 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/velosync/velosync/capture/change"
+)
+
+// A file is a device as a replicator has it: a writing and a reading connection.
+type file struct {
+	*Device
+	reader *Device
+	names  byte
+}
+
+func newFile(t *testing.T, script string) *file {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "a.db")
+	w, _ := openFile(t, path)
+	r, _ := openFile(t, path)
+	if script != "" {
+		run(t, w, script)
+	}
+	return &file{Device: w, reader: r}
+}
+
+func (f *file) begin(t *testing.T) *Round {
+	t.Helper()
+	f.names++
+	r, err := f.Begin(f.reader, change.Name{f.names})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Release() })
+	return r
+}
+
+func pushOf(t *testing.T, r *Round, l Limits) []*change.Push {
+	t.Helper()
+	var parts []*change.Push
+	for p, err := range r.Parts(l) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts = append(parts, p)
+	}
+	if err := r.Release(); err != nil {
+		t.Fatal(err)
+	}
+	return parts
+}
+
+func pages(list ...*change.Pull) iter.Seq2[*change.Pull, error] {
+	return func(yield func(*change.Pull, error) bool) {
+		for i, p := range list {
+			p.Done = i == len(list)-1
+			if !yield(p, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (f *file) finish(t *testing.T, r *Round, list ...*change.Pull) Applied {
+	t.Helper()
+	a, err := f.Finish(r, pages(list...), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// sync ships what is pending to a master that takes it, and applies pull as the answer.
+func (f *file) sync(t *testing.T, pull *change.Pull) Applied {
+	t.Helper()
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	if pull.Tables == nil && r.Space == nil {
+		pull.Tables = r.Tables
+	}
+	return f.finish(t, r, pull)
+}
+
+// answer is the push of one device as another one's pull.
+func answer(parts []*change.Push, tables change.Schema, to change.Seq) *change.Pull {
+	pull := &change.Pull{Tables: tables, To: to}
+	for _, p := range parts {
+		for _, b := range p.Blocks {
+			b.Stamps = nil
+			if b.Delete {
+				b.Regs = 0
+			}
+			pull.Blocks = append(pull.Blocks, b)
+		}
+	}
+	return pull
+}
+
+func dump(t *testing.T, d *Device, query string) string {
+	t.Helper()
+	var lines []string
+	if err := d.c.Query(query, nil, func(v []change.Value) error {
+		s := make([]string, len(v))
+		for i := range v {
+			s[i] = fmt.Sprintf("%T:%v", v[i], v[i])
+		}
+		lines = append(lines, strings.Join(s, " "))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
+}
+
+const kv = `CREATE TABLE kv(k TEXT PRIMARY KEY NOT NULL, a, b, u TEXT UNIQUE); SELECT velosync_track('kv', '{"groups":[]}');`
+
+// TestFinish_values: what one device wrote arrives bit by bit, whatever its class and
+// however its column is declared.
+func TestFinish_values(t *testing.T) {
+	a := newFile(t, `CREATE TABLE v(k BLOB PRIMARY KEY NOT NULL, x, d DATETIME, f BOOLEAN, ts TIMESTAMP, n NUMERIC, g GENERATED ALWAYS AS (x) VIRTUAL, CHECK (k <> 'none'));
+		CREATE INDEX vx ON v(d); SELECT velosync_track('v');
+		INSERT INTO v(k, x, d, f, ts, n) VALUES
+		 (1, NULL, '2026-01-02 03:04:05', 1, 1700000000, 1.0), ('1', 9223372036854775807, 'not a date', 0, 'x', '12abc'),
+		 (x'31', -9223372036854775808, 5, 'yes', 1.5, x''), (2.5, 1e308, NULL, NULL, NULL, NULL), ('e', '', '', '', '', ''),
+		 ('z', x'', x'00', 2, 3, 4), ('nul', 'a' || char(0) || 'b', char(0), 1, 2, 3), ('bad', CAST(x'ff80' AS TEXT), 1, 1, 1, 1),
+		 ('sub', 4.9e-324, 1, 1, 1, 1), ('inf', 9e999, -9e999, 1, 1, 1), ('neg', -0.0, 1, 1, 1, 1), ('🌍', '🌍', 1, 1, 1, 1)`)
+	b := newFile(t, "")
+	ra := a.begin(t)
+	parts := pushOf(t, ra, Limits{Rows: 5})
+	if len(parts) != 3 || !parts[0].More || parts[2].More || parts[2].Part != 2 {
+		t.Fatalf("12 rows in parts of 5: got %d parts", len(parts))
+	}
+	b.sync(t, answer(parts, ra.Tables, 12))
+	const all = `SELECT +k, +x, hex(x), +d, +f, +ts, +n, +g, typeof(f) FROM v ORDER BY typeof(k), k`
+	if diff := cmp.Diff(dump(t, a.Device, all), dump(t, b.Device, all)); diff != "" {
+		t.Errorf("tables differ (-a +b):\n%s", diff)
+	}
+	const schema = `SELECT sql FROM sqlite_schema WHERE name NOT LIKE '\_velosync%' ESCAPE '\' AND name NOT LIKE 'velosync%' ORDER BY name`
+	if diff := cmp.Diff(dump(t, a.Device, schema), dump(t, b.Device, schema)); diff != "" {
+		t.Errorf("schemas differ (-a +b):\n%s", diff)
+	}
+	if got := dump(t, b.Device, `SELECT count(*) FROM _velosync_wal WHERE op <> 'X'`); got != "int64:0" {
+		t.Errorf("the apply step was logged: %s rows", got)
+	}
+	if _, err := b.c.Exec(`INSERT INTO v(k) VALUES ('none')`); err == nil {
+		t.Error("the CHECK did not travel")
+	}
+}
+
+func TestFinish_prunesTheLog(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a, b) VALUES ('x', 1, 1), ('y', 1, 1)`)
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	run(t, f.Device, `UPDATE kv SET a = 2 WHERE k = 'x'`) // while the push is under way
+	f.finish(t, r, &change.Pull{Tables: r.Tables, To: 7})
+	want := "int64:1 string:I string:x int64:1 int64:0\nint64:3 string:U string:x int64:1 int64:0"
+	if got := dump(t, f.Device, `SELECT lsn, op, pk, cols, seen FROM _velosync_wal WHERE op <> 'X'`); got != want {
+		t.Errorf("log after the answer:\n%s\nwant the insert narrowed to column a, which the update hides, and the update:\n%s", got, want)
+	}
+	edits := pendingOf(t, f.Device)
+	if len(edits) != 1 || edits[0].cols != 1 || edits[0].lsn != 3 {
+		t.Fatalf("pending: %+v", edits)
+	}
+	f.sync(t, &change.Pull{To: 8})
+	if got := dump(t, f.Device, `SELECT lsn, op FROM _velosync_wal`); got != "int64:3 string:X" {
+		t.Errorf("log when all is applied: %s, want its newest row, spent", got)
+	}
+	run(t, f.Device, `UPDATE kv SET a = 3 WHERE k = 'x'`)
+	if got := dump(t, f.Device, `SELECT max(lsn), seen FROM _velosync_wal`); got != "int64:4 int64:8" {
+		t.Errorf("newest lsn and its seen: %s, want 4 and 8", got)
+	}
+}
+
+func TestFinish_pendingStaysOnTop(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a, b) VALUES ('x', 1, 1), ('gone', 1, 1)`)
+	f.sync(t, &change.Pull{To: 2})
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	run(t, f.Device, `UPDATE kv SET a = 'mine' WHERE k = 'x'; DELETE FROM kv WHERE k = 'gone'`)
+	f.finish(t, r, &change.Pull{To: 4, Blocks: []change.Block{
+		{Regs: 7, Keys: []change.Value{"x", "gone"}, Columns: [][]change.Value{{"theirs", "t"}, {"theirs", "t"}, {nil, nil}}},
+	}})
+	if got, want := dump(t, f.Device, `SELECT k, a, b FROM kv`), "string:x string:mine string:theirs"; got != want {
+		t.Errorf("rows: %s, want %s", got, want)
+	}
+}
+
+// TestFinish_deleteUnderPending: a delete pulled under pending edits leaves the row, and
+// its columns are as old as they were.
+func TestFinish_deleteUnderPending(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a, b) VALUES ('x', 1, 1)`)
+	f.sync(t, &change.Pull{To: 5})
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	run(t, f.Device, `UPDATE kv SET a = 2`)
+	f.finish(t, r, &change.Pull{To: 9, Blocks: []change.Block{{Delete: true, Keys: []change.Value{"x"}}}})
+	run(t, f.Device, `UPDATE kv SET b = 3`) // at seen 9, but of a column that is older than the delete
+	parts := pushOf(t, f.begin(t), Limits{})
+	if len(parts[0].Blocks) != 1 || len(parts[0].Blocks[0].Keys) != 1 {
+		t.Fatalf("push: %+v", parts[0].Blocks)
+	}
+	e := parts[0].Blocks[0].Edit(0, f.id(t), 3)
+	want := []change.RegEdit{{Reg: 0, Seen: 5, LSN: 2}, {Reg: 1, Seen: 5, LSN: 3}}
+	if diff := cmp.Diff(want, e.Regs); diff != "" || e.Seen != 5 {
+		t.Errorf("edit saw %d, registers (-want +got):\n%s", e.Seen, diff)
+	}
+}
+
+func (f *file) id(t *testing.T) change.DeviceID {
+	s, err := f.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Device
+}
+
+func TestFinish_exchangesUniqueValues(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, u) VALUES ('x', 'one'), ('y', 'two'), ('z', 'three')`)
+	a := f.sync(t, &change.Pull{To: 9, Blocks: []change.Block{{Regs: 4, Keys: []change.Value{"x", "y", "z"}, Columns: [][]change.Value{{"two", "three", "one"}}}}})
+	want := "string:x string:two\nstring:y string:three\nstring:z string:one"
+	if got := dump(t, f.Device, `SELECT k, u FROM kv ORDER BY k`); got != want || a.Parked != 0 {
+		t.Errorf("rows:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestFinish_constraintMeetsNewerRow(t *testing.T) {
+	f := newFile(t, kv)
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	run(t, f.Device, `INSERT INTO kv(k, u) VALUES ('mine', 'mail')`)
+	pull := &change.Pull{Tables: r.Tables, To: 3, Blocks: []change.Block{{Regs: 7, Keys: []change.Value{"theirs"}, Columns: [][]change.Value{{1}, {2}, {"mail"}}}}}
+	for i := range pull.Blocks[0].Columns[:2] {
+		pull.Blocks[0].Columns[i][0] = int64(i)
+	}
+	_, err := f.Finish(r, pages(pull), false)
+	if !errors.Is(err, ErrAgain) {
+		t.Fatalf("error = %v, want ErrAgain", err)
+	}
+	if got := dump(t, f.Device, `SELECT seen, applying FROM _velosync_state`); got != "int64:0 int64:0" {
+		t.Errorf("state moved: %s", got)
+	}
+	if _, err := f.Finish(r, pages(pull), true); err != nil {
+		t.Fatal(err)
+	}
+	if got := dump(t, f.Device, `SELECT pk, reason FROM _velosync_parked`); !strings.Contains(got, "theirs") || !strings.Contains(got, "UNIQUE") {
+		t.Errorf("parked: %q", got)
+	}
+	run(t, f.Device, `DELETE FROM kv WHERE k = 'mine'`)
+	if a := f.sync(t, &change.Pull{To: 4}); a.Parked != 0 {
+		t.Errorf("%d rows parked after the way is free", a.Parked)
+	}
+	if got := dump(t, f.Device, `SELECT k, a, u FROM kv`); got != "string:theirs int64:0 string:mail" {
+		t.Errorf("rows: %s", got)
+	}
+}
+
+func TestFinish_foreignKeys(t *testing.T) {
+	f := newFile(t, `CREATE TABLE p(id TEXT PRIMARY KEY NOT NULL); CREATE TABLE c(id TEXT PRIMARY KEY NOT NULL, p TEXT REFERENCES p(id) ON DELETE CASCADE);
+		SELECT velosync_track('p'); SELECT velosync_track('c'); INSERT INTO p VALUES ('x')`)
+	run(t, f.Device, `PRAGMA foreign_keys = ON`)
+	f.sync(t, &change.Pull{To: 1})
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	run(t, f.Device, `INSERT INTO c VALUES ('child', 'x')`)
+	_, err := f.Finish(r, pages(&change.Pull{To: 2, Blocks: []change.Block{{Table: 1, Delete: true, Keys: []change.Value{"x"}}}}), false)
+	if !errors.Is(err, ErrAgain) {
+		t.Errorf("a pulled delete of a parent met an unsent child: error = %v, want ErrAgain", err)
+	}
+	if got := dump(t, f.Device, `SELECT (SELECT count(*) FROM p), (SELECT count(*) FROM c), (SELECT foreign_keys FROM pragma_foreign_keys)`); got != "int64:1 int64:1 int64:1" {
+		t.Errorf("parents, children, enforcement: %s, want 1 1 1", got)
+	}
+}
+
+func TestFinish_snapshotForgetsWhatItDoesNotName(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a) VALUES ('stays', 1), ('goes', 1), ('edited', 1)`)
+	f.sync(t, &change.Pull{To: 3})
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	run(t, f.Device, `UPDATE kv SET a = 2 WHERE k = 'edited'`)
+	f.finish(t, r, &change.Pull{To: 5, Full: true, Blocks: []change.Block{{Regs: 7, Keys: []change.Value{"stays"}, Columns: [][]change.Value{{int64(1)}, {nil}, {nil}}}}},
+		&change.Pull{To: 9, Full: true, Blocks: []change.Block{{Regs: 7, Keys: []change.Value{"new"}, Columns: [][]change.Value{{int64(1)}, {nil}, {nil}}}}})
+	if got, want := fmt.Sprint(column(t, f.Device, `SELECT k FROM kv ORDER BY k`)), "[edited new stays]"; got != want {
+		t.Errorf("rows %s, want %s", got, want)
+	}
+}
+
+func TestFinish_rejectedIsParkedWhole(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a) VALUES ('x', 1)`)
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	run(t, f.Device, `UPDATE kv SET b = 'meanwhile'`)
+	a := f.finish(t, r, &change.Pull{Tables: r.Tables, To: 1, Lost: []change.Conflict{{ID: 1, Seq: 1, Table: "kv", Key: "x", Kind: change.Rejected, Rule: change.ByConstraint,
+		Reason: "UNIQUE constraint failed", Columns: []string{"a"}, Lost: []change.Value{int64(1)}}}, Blocks: []change.Block{{Delete: true, Keys: []change.Value{"x"}}}})
+	if a.Rejected != 1 || a.Lost != 1 {
+		t.Errorf("applied: %+v", a)
+	}
+	if got := dump(t, f.Device, `SELECT count(*) FROM kv`) + dump(t, f.Device, `SELECT pending FROM velosync_status`); got != "int64:0int64:0" {
+		t.Errorf("rows and pending: %s, want none of both", got)
+	}
+	if got := dump(t, f.Device, `SELECT local FROM _velosync_conflict`); !strings.Contains(got, "meanwhile") {
+		t.Errorf("the edit made meanwhile is not kept: %s", got)
+	}
+	run(t, f.Device, `SELECT velosync_resolve(1, 'mine')`)
+	if got := dump(t, f.Device, `SELECT k, a, b FROM kv`); got != "string:x int64:1 string:meanwhile" {
+		t.Errorf("row after resolve: %s", got)
+	}
+	if err := fails(t, f.Device, `SELECT velosync_resolve(1, 'mine')`); !strings.Contains(err.Error(), "settled already") {
+		t.Errorf("second resolve: %v", err)
+	}
+}
+
+func TestFinish_movedFile(t *testing.T) {
+	f := newFile(t, kv)
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	f.sync(t, &change.Pull{To: 4}) // another replicator's round
+	if _, err := f.Finish(r, pages(&change.Pull{To: 9}), false); !errors.Is(err, ErrMoved) {
+		t.Errorf("error = %v, want ErrMoved", err)
+	}
+	if got := dump(t, f.Device, `SELECT seen FROM _velosync_state`); got != "int64:4" {
+		t.Errorf("seen = %s, want 4", got)
+	}
+}
+
+func TestFinish_refusesHostileTables(t *testing.T) {
+	for _, sql := range []string{
+		`CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL); DROP TABLE _velosync_wal`,
+		`CREATE TABLE other(id TEXT PRIMARY KEY NOT NULL)`,
+		`CREATE TABLE t AS SELECT 1`,
+		`CREATE TEMP TABLE t(id TEXT PRIMARY KEY NOT NULL)`,
+		`CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, extra)`,
+		`CREATE TRIGGER t AFTER INSERT ON kv BEGIN SELECT 1; END`,
+		`CREATE VIRTUAL TABLE t USING fts5(x)`,
+		``,
+	} {
+		f := newFile(t, kv)
+		r := f.begin(t)
+		pushOf(t, r, Limits{})
+		tables := append(change.Schema{}, r.Tables...)
+		tables = append(tables, change.Table{Name: "t", SQL: sql, Columns: []change.Column{{Name: "id", Type: "TEXT", NotNull: true}}, Key: []int{0}})
+		if _, err := f.Finish(r, pages(&change.Pull{Tables: tables, To: 1}), false); err == nil {
+			t.Errorf("%q was taken", sql)
+		}
+		if got := dump(t, f.Device, `SELECT count(*) FROM sqlite_schema WHERE name IN ('t', 'other')`); got != "int64:0" {
+			t.Errorf("%q left a table", sql)
+		}
+	}
+}
+
+func TestParts_heldRow(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a) VALUES ('big', zeroblob(5000)), ('small', 1)`)
+	r := f.begin(t)
+	parts := pushOf(t, r, Limits{Bytes: 1000})
+	if len(r.Held) != 1 || r.Held[0].Key != "big" || len(parts) != 1 || len(parts[0].Blocks) != 1 {
+		t.Fatalf("held %+v, parts %+v", r.Held, parts)
+	}
+	f.finish(t, r, &change.Pull{Tables: r.Tables, To: 1})
+	if got := dump(t, f.Device, `SELECT key, first_lsn > 2 FROM velosync_pending`); got != "string:big int64:1" {
+		t.Errorf("pending: %s, want the held row, logged again", got)
+	}
+}
+
+func TestParts_readsOneState(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a) VALUES ('x', 'old')`)
+	r := f.begin(t)
+	run(t, f.Device, `UPDATE kv SET a = 'new'; INSERT INTO kv(k) VALUES ('y')`)
+	p := pushOf(t, r, Limits{})[0]
+	if len(p.Blocks) != 1 || p.Blocks[0].Columns[0][0] != "old" || len(p.Blocks[0].Keys) != 1 || p.Through != 1 {
+		t.Errorf("the push mixes two states of the file: %+v", p)
+	}
+}
+
+func TestCompact(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a, b) VALUES ('x', 0, 0), ('y', 0, 0)`)
+	f.sync(t, &change.Pull{To: 2})
+	run(t, f.Device, `UPDATE kv SET a = 'in flight' WHERE k = 'x'`)
+	f.begin(t) // a push that may have been applied
+	for range 50 {
+		run(t, f.Device, `UPDATE kv SET a = random(); UPDATE kv SET b = random() WHERE k = 'y'`)
+	}
+	before := pendingOf(t, f.Device)
+	gone, err := f.compact(10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := int64(50*3 - 2); gone != want {
+		t.Errorf("folded %d rows, want %d", gone, want)
+	}
+	after := pendingOf(t, f.Device)
+	for i := range before {
+		b, a := before[i], after[i]
+		if b.key != a.key || b.cols != a.cols || b.lsn != a.lsn || b.existence != a.existence {
+			t.Errorf("edit before %+v, after %+v", b, a)
+		}
+	}
+	if got := dump(t, f.Device, `SELECT lsn FROM _velosync_wal WHERE op <> 'X' ORDER BY lsn LIMIT 1`); got != "int64:3" {
+		t.Errorf("the mutation in flight has lsn %s, want 3 as before", got)
+	}
+}
+
+func TestEncodeRow(t *testing.T) {
+	names := []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}
+	vals := []change.Value{nil, int64(math.MaxInt64), int64(math.MinInt64), 1.0, math.Inf(1), 5e-324, "x\"é🌍", "a\x00b", "\xff", []byte{0, 255}}
+	row, err := decodeRow(encodeRow(names, vals))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range names {
+		if diff := cmp.Diff(vals[i], row[n]); diff != "" {
+			t.Errorf("%s: %s", n, diff)
+		}
+	}
+}

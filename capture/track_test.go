@@ -1,0 +1,144 @@
+package capture
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/velosync/velosync/capture/change"
+)
+
+func TestTrack_refuses(t *testing.T) {
+	tests := []struct{ name, script, want string }{
+		{"no such table", `SELECT velosync_track('nothing')`, "create it first"},
+		{"a view", `CREATE VIEW v AS SELECT 1; SELECT velosync_track('v')`, "is a view"},
+		{"no primary key", `CREATE TABLE t(a); SELECT velosync_track('t')`, "no primary key"},
+		{"an integer primary key", `CREATE TABLE t(id INTEGER PRIMARY KEY, a); SELECT velosync_track('t')`, "DEFAULT (random())"},
+		{"a misspelt option", `CREATE TABLE t(id TEXT PRIMARY KEY, a); SELECT velosync_track('t', '{"wieght":"a"}')`, `"wieght"`},
+		{"no JSON", `CREATE TABLE t(id TEXT PRIMARY KEY, a); SELECT velosync_track('t', 'weight')`, "JSON object"},
+		{"a weight that is no column", `CREATE TABLE t(id TEXT PRIMARY KEY, a); SELECT velosync_track('t', '{"weight":"b"}')`, "it has id, a"},
+		{"a weight in the key", `CREATE TABLE t(id TEXT PRIMARY KEY, a); SELECT velosync_track('t', '{"weight":"id"}')`, "in the primary key"},
+		{"a column in two groups", `CREATE TABLE t(id TEXT PRIMARY KEY, a, b); SELECT velosync_track('t', '{"groups":[["a"],["b","A"]]}')`, "twice"},
+		{"weights that are none", `CREATE TABLE t(id TEXT PRIMARY KEY, w); INSERT INTO t VALUES (1, 'high'); SELECT velosync_track('t', '{"weight":"w"}')`, "mend them first"},
+		{"a trigger that writes to a tracked table", `CREATE TABLE t(id TEXT PRIMARY KEY, a, at); CREATE TRIGGER touch AFTER UPDATE OF a ON t BEGIN UPDATE t SET at = 1 WHERE id = NEW.id; END; SELECT velosync_track('t')`, "applying"},
+		{"our own tables", `SELECT velosync_track('_velosync_wal')`, "internal table"},
+		{"too many arguments", `CREATE TABLE t(id TEXT PRIMARY KEY, a); SELECT velosync_track('t', '{}', 'x')`, "one or two arguments"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDevice(t, "")
+			before, last, _ := strings.Cut(tt.script, "SELECT velosync_track")
+			if before != "" {
+				run(t, d, before)
+			}
+			if err := fails(t, d, "SELECT velosync_track"+last); !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %q does not say %q", err, tt.want)
+			}
+			if got := dump(t, d, `SELECT (SELECT count(*) FROM _velosync_table), (SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND name LIKE '\_velosync%' ESCAPE '\')`); got != "int64:0 int64:0" {
+				t.Errorf("tables and triggers left behind: %s", got)
+			}
+		})
+	}
+}
+
+func TestTrack_presentRows(t *testing.T) {
+	d := newDevice(t, `CREATE TABLE t(id TEXT PRIMARY KEY, a); INSERT INTO t VALUES ('x', 1), ('y', 2), (NULL, 3);
+		SELECT velosync_track('t'); SELECT velosync_track('t')`)
+	if got := fmt.Sprint(column(t, d, `SELECT op || pk FROM _velosync_wal ORDER BY lsn`)); got != "[Ix Iy]" {
+		t.Errorf("log: %s, want the two rows that have a key, once", got)
+	}
+	run(t, d, `INSERT INTO t VALUES (NULL, 4)`)
+	findings, err := d.Doctor()
+	if err != nil || len(findings) != 1 || !strings.Contains(findings[0].What, "2 rows have a NULL") {
+		t.Errorf("doctor: %+v, %v", findings, err)
+	}
+}
+
+func TestTrack_defaultGroup(t *testing.T) {
+	for table, want := range map[string]int{
+		`(id TEXT PRIMARY KEY, title, body, embedding BLOB)`:    1, // a text must not meet another's embedding
+		`(id TEXT PRIMARY KEY, title, v F32_BLOB(4))`:           1,
+		`(id TEXT PRIMARY KEY, title, body, picture BLOB)`:      3,
+		`(id TEXT PRIMARY KEY, title, title_vec BLOB, n FLOAT)`: 1,
+	} {
+		d := newDevice(t, `CREATE TABLE t`+table+`; SELECT velosync_track('t')`)
+		if err := d.refresh(); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(d.tables[0].registers); got != want {
+			t.Errorf("%s: %d registers, want %d", table, got, want)
+		}
+	}
+}
+
+func TestUntrack(t *testing.T) {
+	d := newDevice(t, kv+`INSERT INTO kv(k) VALUES ('x'), ('y'); SELECT velosync_untrack('kv'); INSERT INTO kv(k) VALUES ('z')`)
+	if got := dump(t, d, `SELECT count(*), max(lsn), max(op) FROM _velosync_wal`); got != "int64:1 int64:2 string:X" {
+		t.Errorf("log: %s, want the newest row alone, spent", got)
+	}
+	run(t, d, `SELECT velosync_track('kv')`)
+	if got := dump(t, d, `SELECT count(*) FROM _velosync_wal WHERE op = 'I' AND lsn > 2`); got != "int64:3" {
+		t.Errorf("tracked again: %s rows logged, want 3", got)
+	}
+	fails(t, d, `SELECT velosync_untrack('nothing')`)
+}
+
+// TestMend: ORMs migrate by copy, drop and rename, which takes triggers away.
+func TestMend(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k) VALUES ('x')`)
+	f.sync(t, &change.Pull{To: 1})
+	run(t, f.Device, `CREATE TABLE n(k TEXT PRIMARY KEY NOT NULL, a, b, u TEXT UNIQUE); INSERT INTO n SELECT * FROM kv; DROP TABLE kv; ALTER TABLE n RENAME TO kv;
+		INSERT INTO kv(k) VALUES ('missed')`)
+	p := pushOf(t, f.begin(t), Limits{})[0]
+	if len(p.Blocks) != 1 || len(p.Blocks[0].Keys) != 2 {
+		t.Fatalf("push after the rebuild: %+v, want both rows", p.Blocks)
+	}
+	run(t, f.Device, `UPDATE kv SET a = 1`)
+	if got := dump(t, f.Device, `SELECT count(*) FROM _velosync_wal WHERE op = 'U'`); got != "int64:2" {
+		t.Errorf("%s updates logged after mending, want 2", got)
+	}
+}
+
+// TestOtherClients: the sqlite3 shell, which has none of our functions, writes and reads
+// the views.
+func TestOtherClients(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	d, _ := openFile(t, path)
+	run(t, d, kv)
+	shell := func(script string) string {
+		t.Helper()
+		out, err := exec.Command("sqlite3", path, script).CombinedOutput()
+		if err != nil {
+			t.Fatalf("sqlite3 %s: %v\n%s", script, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	shell(`INSERT INTO kv(k, a) VALUES ('shell', 1); UPDATE kv SET a = 2, b = 3; INSERT OR REPLACE INTO kv(k, u) VALUES ('r', 'x'); DELETE FROM kv WHERE k = 'r';`)
+	if got, want := shell(`SELECT tbl, key, op, columns, mutations FROM velosync_pending`), "kv|r|delete|a,b,u|2\nkv|shell|update|a,b,u|2"; got != want {
+		t.Errorf("velosync_pending:\n%s\nwant:\n%s", got, want)
+	}
+	if got := shell(`SELECT pending, conflicts, tables FROM velosync_status`); got != "2|0|kv" {
+		t.Errorf("velosync_status: %s", got)
+	}
+	if got := shell(`SELECT count(*) FROM velosync_conflicts`); got != "0" {
+		t.Errorf("velosync_conflicts: %s", got)
+	}
+	if got := fmt.Sprint(column(t, d, `SELECT at > 1600000000000 AND at < 4000000000000 FROM _velosync_wal LIMIT 1`)); got != "[1]" {
+		t.Errorf("time is not unix ms")
+	}
+}
+
+func TestTrack_quietTrigger(t *testing.T) {
+	f := newFile(t, `CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, a, at);
+		CREATE TABLE seen(id);
+		CREATE TRIGGER touch AFTER UPDATE OF a ON t WHEN (SELECT applying FROM _velosync_state) = 0 BEGIN UPDATE t SET at = 'touched' WHERE id = NEW.id; END;
+		CREATE TRIGGER follow AFTER UPDATE ON t BEGIN INSERT INTO seen VALUES (NEW.id); END;
+		SELECT velosync_track('t'); INSERT INTO t VALUES ('x', 1, 0); UPDATE t SET a = 2`)
+	f.sync(t, &change.Pull{To: 1})
+	f.sync(t, &change.Pull{To: 2, Blocks: []change.Block{{Regs: 1, Keys: []change.Value{"x"}, Columns: [][]change.Value{{int64(3)}}}}})
+	if got := dump(t, f.Device, `SELECT a, at, (SELECT count(*) FROM seen) FROM t`); got != "int64:3 string:touched int64:3" {
+		t.Errorf("row and followed updates: %s", got)
+	}
+}
