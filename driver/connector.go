@@ -55,7 +55,7 @@ func NewConnector(dsn string) (*Connector, error) {
 		return nil, err
 	}
 	c := &Connector{cfg: cfg, open: open}
-	c.hooks = []func(*sqlite3.SQLiteConn) error{addFunctions, c.trackTables, c.wakeOnCommit}
+	c.hooks = []func(*sqlite3.SQLiteConn) error{addFunctions, c.addWait, c.trackTables, c.wakeOnCommit}
 	c.start = c.startReplicator
 	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil

@@ -2,8 +2,10 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
 
@@ -33,6 +35,42 @@ func (c *Connector) trackTables(conn *sqlite3.SQLiteConn) (err error) {
 		return fmt.Errorf("velosync: %s: %w", keyTrack, err)
 	}
 	return nil
+}
+
+// addWait adds velosync_wait([seconds]): 1 when all that is pending has been applied by the
+// master, 0 when that did not happen in time, which is 30 s if not said.
+func (c *Connector) addWait(conn *sqlite3.SQLiteConn) error {
+	wait := func(seconds ...float64) (int64, error) {
+		limit := 30.0
+		if len(seconds) > 0 {
+			limit = seconds[0]
+		}
+		if len(seconds) > 1 || limit != limit || limit < 0 || limit > 1e6 {
+			return 0, errors.New("velosync_wait([seconds]) takes a number of seconds from 0 to a million")
+		}
+		if !conn.AutoCommit() {
+			return 0, errors.New("velosync_wait: this connection is in a transaction, whose changes can't be sent before it commits")
+		}
+		if err := c.trackTables(conn); err != nil {
+			return 0, err
+		}
+		r := c.replicator.Load()
+		if r == nil {
+			return 0, errors.New("velosync_wait: nothing syncs here: open the file with " + keyMaster + ", or use velosync wait FILE beside velosync sync")
+		}
+		ctx, cancel := context.WithTimeout(c.life, time.Duration(limit*float64(time.Second)))
+		defer cancel()
+		r.Wake()
+		switch err := r.Wait(ctx); {
+		case err == nil:
+			return 1, nil
+		case errors.Is(err, context.DeadlineExceeded):
+			return 0, nil
+		default:
+			return 0, err
+		}
+	}
+	return conn.RegisterFunc("velosync_wait", wait, false)
 }
 
 // wakeOnCommit tells the replicator of each commit on the connection.

@@ -62,6 +62,9 @@ type Options struct {
 	Log *slog.Logger
 	// Progress hears of long work, often; nil means nobody does.
 	Progress func(Progress)
+	// Ended hears of each round, complete or not, as Sync returns it; nil means nobody does.
+	// The next round waits for it.
+	Ended func(Round, error)
 	// Prepare, if set, runs on each connection that the replicator opens: for functions and
 	// collations that the application's triggers, indexes and checks call.
 	Prepare func(*sqlite3.SQLiteConn) error
@@ -96,6 +99,9 @@ func (o Options) defaults() Options {
 	}
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
+	}
+	if o.Ended == nil {
+		o.Ended = func(Round, error) {}
 	}
 	if o.Step == nil {
 		o.Step = func(string) error { return nil }
@@ -264,12 +270,7 @@ func (r *Replicator) name() (change.Name, error) {
 func (r *Replicator) Wait(ctx context.Context) error {
 	for {
 		again := r.status.next()
-		r.mu.Lock()
-		closed, pending, err := r.closed, false, error(nil)
-		if !closed {
-			pending, err = r.device.Pending()
-		}
-		r.mu.Unlock()
+		closed, pending, err := r.look()
 		switch {
 		case closed:
 			return ErrClosed
@@ -285,4 +286,17 @@ func (r *Replicator) Wait(ctx context.Context) error {
 		case <-time.After(100 * time.Millisecond): // another process may be the one that syncs
 		}
 	}
+}
+
+// look says whether anything is pending; during a round something is taken to be.
+func (r *Replicator) look() (closed, pending bool, err error) {
+	if !r.mu.TryLock() {
+		return false, true, nil
+	}
+	defer r.mu.Unlock()
+	if r.closed {
+		return true, false, nil
+	}
+	pending, err = r.device.Pending()
+	return false, pending, err
 }

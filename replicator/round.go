@@ -82,6 +82,7 @@ func (r *Replicator) Sync(ctx context.Context) (Round, error) {
 	}
 	r.status.end(round, err, r.o.Now())
 	r.log.Debug("round", "pushed", round.PushedRows, "pulled", round.PulledRows, "seen", round.Seen, "took", round.Took, "err", err)
+	r.o.Ended(round, err)
 	return round, err
 }
 

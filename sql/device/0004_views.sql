@@ -11,15 +11,17 @@ SELECT lower(hex(s.device)) AS device, y.name, y.master, y.space, s.seen,
 FROM _velosync_state s, _velosync_sync y;
 
 CREATE VIEW IF NOT EXISTS velosync_pending AS
-SELECT t.name AS tbl, w.pk AS "key",
-  (SELECT CASE v.op WHEN 'D' THEN 'delete' WHEN 'I' THEN 'insert' WHEN 'T' THEN 'touch' WHEN 'E' THEN 'replaced' ELSE 'update' END
-     FROM _velosync_wal v WHERE v.lsn = max(w.lsn)) AS op,
-  group_concat(DISTINCT r.columns) AS columns,
-  count(DISTINCT w.lsn) AS mutations, min(w.lsn) AS first_lsn, max(w.lsn) AS last_lsn, min(w.at) AS since
-FROM _velosync_state s JOIN _velosync_wal w ON w.lsn > s.acked AND w.op <> 'X'
-  JOIN _velosync_table t ON t.id = w.tbl
-  LEFT JOIN _velosync_register r ON r.tbl = w.tbl AND (w.cols >> r.reg) & 1
-GROUP BY w.tbl, w.pk;
+SELECT p.tbl, p."key",
+  CASE v.op WHEN 'D' THEN 'delete' WHEN 'I' THEN 'insert' WHEN 'T' THEN 'touch' WHEN 'E' THEN 'replaced' ELSE 'update' END AS op,
+  p.columns, p.mutations, p.first_lsn, p.last_lsn, p.since
+FROM (
+  SELECT t.name AS tbl, w.pk AS "key", group_concat(DISTINCT r.columns) AS columns,
+    count(DISTINCT w.lsn) AS mutations, min(w.lsn) AS first_lsn, max(w.lsn) AS last_lsn, min(w.at) AS since
+  FROM _velosync_state s JOIN _velosync_wal w ON w.lsn > s.acked AND w.op <> 'X'
+    JOIN _velosync_table t ON t.id = w.tbl
+    LEFT JOIN _velosync_register r ON r.tbl = w.tbl AND (w.cols >> r.reg) & 1
+  GROUP BY w.tbl, w.pk
+) p JOIN _velosync_wal v ON v.lsn = p.last_lsn;
 
 CREATE VIEW IF NOT EXISTS velosync_conflicts AS
 SELECT id, tbl, pk AS "key", kind, rule, reason, columns, mine, theirs, mine_clock, theirs_clock, mine_weight, theirs_weight,
