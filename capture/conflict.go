@@ -51,7 +51,7 @@ func (d *Device) Resolve(id int64, side string) error {
 	if side != "mine" && side != "theirs" {
 		return fmt.Errorf("resolve conflict %d: side is %q: want 'mine' or 'theirs'", id, side)
 	}
-	return d.c.Savepoint("velosync_resolve", func() error {
+	return d.c.Atomic("velosync_resolve", func() error {
 		var name, kind, settled, mine, local string
 		var pk change.Value
 		found, err := d.c.Row(`SELECT tbl, kind, coalesce(settled, ''), coalesce(mine, ''), coalesce(local, ''), +pk FROM _velosync_conflict WHERE id = ?`,

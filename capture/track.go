@@ -37,7 +37,7 @@ func ParseOptions(text string) (change.Options, error) {
 // Errors say what to change: no such table, a view, no primary key, an INTEGER PRIMARY
 // KEY without the option ids, a column in options that is not there.
 func (d *Device) Track(name string, o change.Options) error {
-	return d.c.Savepoint("velosync_track", func() error { return d.track(name, o, true) })
+	return d.c.Atomic("velosync_track", func() error { return d.track(name, o, true) })
 }
 
 func (d *Device) track(name string, o change.Options, logRows bool) error {
@@ -293,7 +293,7 @@ func (d *Device) Mend() ([]string, error) {
 		if sameTriggers(got, t.triggers()) {
 			continue
 		}
-		err = d.c.Savepoint("velosync_mend", func() error {
+		err = d.c.Atomic("velosync_mend", func() error {
 			if err := d.installTriggers(t); err != nil {
 				return err
 			}
@@ -322,7 +322,7 @@ func sameTriggers(got map[string]string, want []trigger) bool {
 
 // Untrack stops logging a table. Its rows stay; what was not shipped is forgotten.
 func (d *Device) Untrack(name string) error {
-	return d.c.Savepoint("velosync_untrack", func() error {
+	return d.c.Atomic("velosync_untrack", func() error {
 		var id int64
 		var actual string
 		found, err := d.c.Row(`SELECT id, name FROM _velosync_table WHERE name = ?`, []change.Value{name}, &id, &actual)

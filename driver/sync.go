@@ -40,12 +40,18 @@ func (c *Connector) trackTables(conn *sqlite3.SQLiteConn) (err error) {
 // addWait adds velosync_wait([seconds]): 1 when all that is pending has been applied by the
 // master, 0 when that did not happen in time, which is 30 s if not said.
 func (c *Connector) addWait(conn *sqlite3.SQLiteConn) error {
-	wait := func(seconds ...float64) (int64, error) {
+	wait := func(seconds ...any) (int64, error) {
 		limit := 30.0
 		if len(seconds) > 0 {
-			limit = seconds[0]
+			limit = -1
+			switch s := seconds[0].(type) {
+			case int64:
+				limit = float64(s)
+			case float64:
+				limit = s
+			}
 		}
-		if len(seconds) > 1 || limit != limit || limit < 0 || limit > 1e6 {
+		if len(seconds) > 1 || limit < 0 || limit > 1e6 {
 			return 0, errors.New("velosync_wait([seconds]) takes a number of seconds from 0 to a million")
 		}
 		if !conn.AutoCommit() {

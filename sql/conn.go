@@ -194,6 +194,16 @@ func (c *Conn) between(begin string, f func() error) (err error) {
 	return nil
 }
 
+// Atomic runs f in a transaction of its own, which takes the write lock before it reads, or
+// in a savepoint of the surrounding one. An error undoes what f did and nothing else. A
+// savepoint alone would begin as a reader, and fail when another writer comes between.
+func (c *Conn) Atomic(name string, f func() error) error {
+	if c.raw.AutoCommit() {
+		return c.Tx(f)
+	}
+	return c.Savepoint(name, f)
+}
+
 // Savepoint runs f inside the surrounding transaction, or in one of its own when there
 // is none; an error undoes what f did and nothing else.
 func (c *Conn) Savepoint(name string, f func() error) (err error) {
