@@ -1,0 +1,78 @@
+# Each target sets up what it needs, on a machine that has Go, gcc, make, git and apt.
+
+GO ?= go
+export CGO_ENABLED := 1
+
+# Seeds of the simulation in make test, and in make soak.
+SIM_SEEDS  ?= 1000
+SOAK_SEEDS ?= 20000
+# How long make fuzz runs each target; make test gives it 5 s.
+FUZZ_TIME  ?= 60s
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test check unit asan short-fuzz sim bench fuzz soak setup clean
+
+help:
+	@echo 'make demo    two devices and a master on this machine, from search to convergence'
+	@echo 'make build   bin/masterd and bin/velosync'
+	@echo 'make test    everything that has to pass: formatting, vet, staticcheck, tests with -race,'
+	@echo '             C with the address sanitizer, 5 s of each fuzz target, 1,000 simulated schedules'
+	@echo 'make bench   the figures of the README, as a table'
+	@echo 'make fuzz    each fuzz target for FUZZ_TIME ($(FUZZ_TIME))'
+	@echo 'make soak    SOAK_SEEDS ($(SOAK_SEEDS)) simulated schedules'
+	@echo 'make clean   remove what the others made'
+
+setup:
+	@.ci/setup
+
+# DIR=folder indexes a folder of text in place of Go's documentation.
+demo: build
+	@bin/velosync demo $(DIR)
+
+build:
+	@.ci/setup gcc
+	$(GO) build -o bin/ ./masterd ./replicator/velosync
+
+# One after the other: the tests measure time limits, and two compilers of SQLite at once
+# leave them none.
+test: setup
+	$(MAKE) check
+	$(MAKE) unit
+	$(MAKE) asan
+	$(MAKE) sim
+	$(MAKE) short-fuzz
+	@echo
+	@echo 'all checks passed: gofmt, vet, staticcheck, tests with -race, address sanitizer,'
+	@echo '$(SIM_SEEDS) simulated schedules, fuzzing, end-to-end runs of the built commands'
+
+check:
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w these: $$files"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) run ./.ci/structure
+
+# The end-to-end runs are among these: replicator/velosync builds both commands and runs them.
+unit: setup
+	$(GO) test -race -timeout 15m ./...
+
+asan:
+	$(GO) test -asan -timeout 10m ./sqlfuncs
+
+sim:
+	VELOSYNC_SIM_SEEDS=$(SIM_SEEDS) $(GO) test -count=1 -timeout 15m ./replicator/sim
+
+short-fuzz:
+	.ci/fuzz 5s
+
+bench: setup
+	$(GO) run ./replicator/bench
+
+fuzz:
+	.ci/fuzz $(FUZZ_TIME)
+
+soak:
+	VELOSYNC_SIM_SEEDS=$(SOAK_SEEDS) $(GO) test -count=1 -timeout 0 -v ./replicator/sim
+
+clean:
+	rm -rf bin dist
+	$(GO) clean -testcache
