@@ -76,3 +76,13 @@ soak:
 clean:
 	rm -rf bin dist
 	$(GO) clean -testcache
+
+# The vector functions, and the index, as an extension that any SQLite from 3.38 on can load:
+# .load dist/velosync in the sqlite3 shell, load_extension in Python. It needs a C compiler only.
+EXTENSION ?= dist/velosync.so
+.PHONY: extension
+extension: $(EXTENSION)
+
+$(EXTENSION): $(wildcard sqlfuncs/*.c sqlfuncs/*.h)
+	@mkdir -p $(@D)
+	$(CC) -shared -fPIC -O2 -std=gnu11 -Wall -fvisibility=hidden -DVS_EXTENSION $(CFLAGS) -o $@ $(filter %.c,$^) -lm

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
@@ -42,7 +43,8 @@ func (d *Device) Finish(r *Round, pulls iter.Seq2[*change.Pull, error], park boo
 		return Applied{}, fmt.Errorf("apply: %w", err)
 	}
 	a := &applier{d: d, r: r, park: park, later: make(map[rowKey]pendingRow), notices: make(map[rowKey]bool),
-		laid: make(map[rowKey][]underRow), partial: make(map[rowKey]bool), foreign: foreignCheck{d: d}}
+		before: make(map[rowKey]*beforeRow), laid: make(map[rowKey][]underRow), parked: make(map[rowKey]bool), partial: make(map[rowKey]bool),
+		waiting: make(map[rowKey]*pulledRow), foreign: foreignCheck{d: d}}
 	err = d.c.Tx(func() error { return a.run(pulls) })
 	if err = errors.Join(err, restore()); err != nil {
 		return Applied{}, fmt.Errorf("apply: %w", err)
@@ -76,6 +78,13 @@ type pendingRow struct {
 
 type underRow struct{ reg, seen int64 }
 
+// A beforeRow is what a row showed before a pull was laid under its pending edits.
+type beforeRow struct {
+	cols   []int
+	values []change.Value
+	under  []underRow
+}
+
 // An applier applies one answer.
 type applier struct {
 	d      *Device
@@ -86,9 +95,12 @@ type applier struct {
 	seen    change.Seq            // before
 	later   map[rowKey]pendingRow // written since the push
 	notices map[rowKey]bool       // rejected by the master: parked whole
+	before  map[rowKey]*beforeRow // rows with something pending that this pull wrote: as they were
 	laid    map[rowKey][]underRow // rows whose _velosync_under was lowered here, with what stood there
+	parked  map[rowKey]bool       // rows in _velosync_parked
 	partial map[rowKey]bool       // rows of which a page brought a part, and this file has none
 	retry   []*pulledRow          // rows that met a UNIQUE constraint: exchanged at the end
+	waiting map[rowKey]*pulledRow // of retry
 	targets []target              // by place in the space's schema
 	foreign foreignCheck
 	full    bool
@@ -125,6 +137,9 @@ func (a *applier) run(pulls iter.Seq2[*change.Pull, error]) error {
 		return err
 	}
 	if err := a.readLater(); err != nil {
+		return err
+	}
+	if err := a.readParked(); err != nil {
 		return err
 	}
 	if err := a.setTables(a.r.Space); err != nil {
@@ -357,6 +372,9 @@ func (a *applier) update(w *writer, row *pulledRow, key change.Value) error {
 			part.cols, part.values = append(part.cols, c), append(part.values, row.values[i])
 		}
 	}
+	if err := a.remember(row.t, row.key, part.cols); err != nil {
+		return err
+	}
 	if err := a.forgetUnder(row.key, part.regs); err != nil {
 		return err
 	}
@@ -364,6 +382,10 @@ func (a *applier) update(w *writer, row *pulledRow, key change.Value) error {
 }
 
 func (a *applier) write(w *writer, row *pulledRow, key change.Value) error {
+	if r := a.waiting[row.key]; r != nil { // of a page before this one
+		r.lay(row)
+		return nil
+	}
 	if err := a.foreign.before(row.t, key); err != nil {
 		return err
 	}
@@ -378,7 +400,7 @@ func (a *applier) write(w *writer, row *pulledRow, key change.Value) error {
 	case isConstraint(err):
 		kept := *row
 		kept.values = append([]change.Value(nil), row.values...)
-		a.retry = append(a.retry, &kept)
+		a.retry, a.waiting[row.key] = append(a.retry, &kept), &kept
 		return nil
 	case err != nil:
 		return fmt.Errorf("row %v of %q: %w", key, row.t.d.Name, err)
@@ -388,7 +410,20 @@ func (a *applier) write(w *writer, row *pulledRow, key change.Value) error {
 	a.foreign.after(row.t, key)
 	a.result.Rows++
 	delete(a.partial, row.key)
-	return nil
+	return a.unpark(row.t, row.key, row.regs)
+}
+
+// lay puts newer registers of the same row over these.
+func (r *pulledRow) lay(newer *pulledRow) {
+	for i, c := range newer.cols {
+		if at := slices.Index(r.cols, c); at >= 0 {
+			r.values[at] = newer.values[i]
+		} else {
+			r.cols, r.values = append(r.cols[:len(r.cols):len(r.cols)], c), append(r.values, newer.values[i])
+		}
+	}
+	r.regs |= newer.regs
+	r.all = r.all || newer.all || r.regs == change.AllBits(len(r.t.registers))
 }
 
 // delete removes a row, unless it has pending edits: then the master will decide, and what
@@ -396,17 +431,24 @@ func (a *applier) write(w *writer, row *pulledRow, key change.Value) error {
 func (a *applier) delete(t *table, key change.Value) error {
 	k := keyFor(t.id, key)
 	delete(a.partial, k)
+	if r := a.waiting[k]; r != nil {
+		a.retry = slices.DeleteFunc(a.retry, func(o *pulledRow) bool { return o == r })
+		delete(a.waiting, k)
+	}
+	if err := a.unpark(t, k, change.AllBits(len(t.registers))); err != nil {
+		return err
+	}
 	if _, pending := a.later[k]; pending {
 		found, err := a.d.exists(t, key)
 		if err != nil || !found {
 			return err
 		}
 		if !a.later[k].evicted {
+			if err := a.restore(t, k); err != nil {
+				return err
+			}
 			return a.layUnder(t, k)
 		}
-	}
-	if _, err := a.d.c.Exec(`DELETE FROM _velosync_parked WHERE tbl = ? AND pk = ?`, t.id, key); err != nil {
-		return err
 	}
 	if err := a.foreign.before(t, key); err != nil {
 		return err
@@ -438,15 +480,9 @@ func (a *applier) layUnder(t *table, k rowKey) error {
 	if err != nil {
 		return err
 	}
-	before := []underRow{}
-	err = a.d.c.Query(`SELECT reg, seen FROM _velosync_under WHERE tbl = ? AND pk = ?`, []change.Value{k.tbl, k.value()}, func(v []change.Value) error {
-		before = append(before, underRow{v[0].(int64), v[1].(int64)})
-		return nil
-	})
-	if err != nil {
+	if a.laid[k], err = a.under(k); err != nil {
 		return err
 	}
-	a.laid[k] = before
 	for i, s := range seen {
 		if _, err := a.d.c.Exec(`INSERT INTO _velosync_under(tbl, pk, reg, seen) VALUES (?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET seen = min(seen, excluded.seen)`, k.tbl, k.value(), int64(i), s); err != nil {
@@ -458,16 +494,74 @@ func (a *applier) layUnder(t *table, k rowKey) error {
 
 // unlay takes layUnder back: a later page of the same pull brings the row after all.
 func (a *applier) unlay(k rowKey) error {
+	rows := a.laid[k]
+	delete(a.laid, k)
+	return a.setUnder(k, rows)
+}
+
+func (a *applier) under(k rowKey) ([]underRow, error) {
+	rows := []underRow{}
+	err := a.d.c.Query(`SELECT reg, seen FROM _velosync_under WHERE tbl = ? AND pk = ?`, []change.Value{k.tbl, k.value()}, func(v []change.Value) error {
+		rows = append(rows, underRow{v[0].(int64), v[1].(int64)})
+		return nil
+	})
+	return rows, err
+}
+
+func (a *applier) setUnder(k rowKey, rows []underRow) error {
 	if _, err := a.d.c.Exec(`DELETE FROM _velosync_under WHERE tbl = ? AND pk = ?`, k.tbl, k.value()); err != nil {
 		return err
 	}
-	for _, u := range a.laid[k] {
+	for _, u := range rows {
 		if _, err := a.d.c.Exec(`INSERT INTO _velosync_under(tbl, pk, reg, seen) VALUES (?, ?, ?, ?)`, k.tbl, k.value(), u.reg, u.seen); err != nil {
 			return err
 		}
 	}
-	delete(a.laid, k)
 	return nil
+}
+
+// remember keeps what a row with something pending shows, before a page is laid under it.
+func (a *applier) remember(t *table, k rowKey, cols []int) error {
+	b := a.before[k]
+	if b == nil {
+		under, err := a.under(k)
+		if err != nil {
+			return err
+		}
+		b = &beforeRow{under: under}
+		a.before[k] = b
+	}
+	var fresh []int
+	for _, c := range cols {
+		if !slices.Contains(b.cols, c) {
+			fresh = append(fresh, c)
+		}
+	}
+	_, _, err := a.d.readColumns(t, k.value(), fresh, func(v []change.Value) {
+		b.cols, b.values = append(b.cols, fresh...), append(b.values, v...)
+	})
+	return err
+}
+
+// restore undoes what pages before this one laid under a row's pending edits: the row was
+// deleted in the end, and what it shows stays as old as it is said to be.
+func (a *applier) restore(t *table, k rowKey) error {
+	b := a.before[k]
+	if b == nil {
+		return nil
+	}
+	delete(a.before, k)
+	if len(b.cols) > 0 {
+		_, err := newWriter(a.d, t, b.cols).update(k.value(), b.values)
+		switch {
+		case isConstraint(err) && a.park: // it keeps what is newer than it says
+		case isConstraint(err):
+			return fmt.Errorf("row %v of %q as it was: %v: %w", k.value(), t.d.Name, err, ErrAgain)
+		case err != nil:
+			return fmt.Errorf("row %v of %q as it was: %w", k.value(), t.d.Name, err)
+		}
+	}
+	return a.setUnder(k, b.under)
 }
 
 func (a *applier) forgetUnder(k rowKey, regs change.Bits) (err error) {
@@ -531,6 +625,9 @@ func (a *applier) exchange() error {
 		case err == nil:
 			a.foreign.after(w.t, w.key.value())
 			a.result.Rows++
+			if err := a.unpark(w.t, w.key, w.regs); err != nil {
+				return err
+			}
 			continue
 		case !isConstraint(err):
 			return fmt.Errorf("row %v of %q: %w", w.key.value(), w.t.d.Name, err)

@@ -214,6 +214,25 @@ func TestFinish_deleteUnderPending(t *testing.T) {
 	}
 }
 
+// TestFinish_deleteUnderPendingAfterUpdate: a page before the one with the delete brought
+// a column. The pull as a whole brings the delete alone. Simulation, seeds 279, 350, 646.
+func TestFinish_deleteUnderPendingAfterUpdate(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a, b) VALUES ('x', 1, 1)`)
+	f.sync(t, &change.Pull{To: 5})
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	run(t, f.Device, `UPDATE kv SET a = 2`)
+	f.finish(t, r,
+		&change.Pull{To: 7, Blocks: []change.Block{block("x", 2, int64(7))}},
+		&change.Pull{To: 9, Blocks: []change.Block{{Delete: true, Keys: []change.Value{"x"}}}})
+	if got, want := dump(t, f.Device, `SELECT a, b FROM kv`), "int64:2 int64:1"; got != want {
+		t.Errorf("row: %s, want %s", got, want)
+	}
+	if got, want := dump(t, f.Device, `SELECT reg, seen FROM _velosync_under`), "int64:0 int64:5\nint64:1 int64:5\nint64:2 int64:5"; got != want {
+		t.Errorf("registers and what they have seen:\n%s\nwant:\n%s", got, want)
+	}
+}
+
 func (f *file) id(t *testing.T) change.DeviceID {
 	s, err := f.State()
 	if err != nil {
@@ -228,6 +247,65 @@ func TestFinish_exchangesUniqueValues(t *testing.T) {
 	want := "string:x string:two\nstring:y string:three\nstring:z string:one"
 	if got := dump(t, f.Device, `SELECT k, u FROM kv ORDER BY k`); got != want || a.Parked != 0 {
 		t.Errorf("rows:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// block is a block of kv with one row: a value for each register in regs.
+func block(key string, regs change.Bits, values ...change.Value) change.Block {
+	b := change.Block{Regs: regs, Keys: []change.Value{key}}
+	for _, v := range values {
+		b.Columns = append(b.Columns, []change.Value{v})
+	}
+	return b
+}
+
+// TestFinish_laterPageIsNewer: the pages of a pull show a row as it was when each was
+// asked for, so what a page before said of it counts no more.
+func TestFinish_laterPageIsNewer(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		pages []change.Block
+		want  string
+	}{
+		// simulation, seeds 88 and 198: a conflict's row, in part, before the row itself
+		{"in part, whole", []change.Block{block("x", 1, "old"), block("x", 7, "new", int64(1), "u")}, "string:x string:new int64:1 string:u"},
+		{"in part, whole, in part", []change.Block{block("x", 1, "old"), block("x", 7, "new", int64(1), "u"), block("x", 2, int64(2))}, "string:x string:new int64:2 string:u"},
+		{"in part, gone", []change.Block{block("x", 1, "old"), {Delete: true, Keys: []change.Value{"x"}}}, ""},
+		{"meets a unique value, changed", []change.Block{
+			block("x", 7, "old", int64(1), "taken"), block("x", 1, "new"), block("y", 4, "free")},
+			"string:x string:new int64:1 string:taken"},
+		{"meets a unique value, gone", []change.Block{
+			block("x", 7, "old", int64(1), "taken"), {Delete: true, Keys: []change.Value{"x"}}, block("y", 4, "free")}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFile(t, kv+`INSERT INTO kv(k, u) VALUES ('y', 'taken')`)
+			f.sync(t, &change.Pull{To: 1})
+			r := f.begin(t)
+			pushOf(t, r, Limits{})
+			var list []*change.Pull
+			for i, b := range c.pages {
+				list = append(list, &change.Pull{To: change.Seq(2 + i), Blocks: []change.Block{b}})
+			}
+			a := f.finish(t, r, list...)
+			if got := dump(t, f.Device, `SELECT k, a, b, u FROM kv WHERE k = 'x'`); got != c.want || a.Parked != 0 {
+				t.Errorf("row %q, want %q; %d parked, want 0", got, c.want, a.Parked)
+			}
+		})
+	}
+}
+
+// TestFinish_writtenSinceParked: what is written here after a row was parked follows it.
+func TestFinish_writtenSinceParked(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, u) VALUES ('mine', 'mail')`)
+	f.sync(t, &change.Pull{To: 1})
+	if a := f.sync(t, &change.Pull{To: 2, Blocks: []change.Block{block("x", 7, "theirs", int64(1), "mail")}}); a.Parked != 1 {
+		t.Fatalf("%d rows parked, want 1", a.Parked)
+	}
+	run(t, f.Device, `INSERT INTO kv(k, a, b, u) VALUES ('x', 'mine', 2, 'other')`)
+	run(t, f.Device, `DELETE FROM kv WHERE k = 'mine'`)
+	a := f.sync(t, &change.Pull{To: 3})
+	if got, want := dump(t, f.Device, `SELECT k, a, b, u FROM kv`), "string:x string:mine int64:2 string:other"; got != want || a.Parked != 0 {
+		t.Errorf("rows %q, want %q; %d parked, want 0", got, want, a.Parked)
 	}
 }
 

@@ -83,6 +83,9 @@ type table struct {
 	registers [][]int // positions in d.Columns
 	weight    int     // position of the weight column, -1: none
 	foreign   []vsql.ForeignKey
+
+	selected     string // by selectRegisters, for selectedRegs
+	selectedRegs change.Bits
 }
 
 // Open returns the device of a connection, and makes VeloSync's own tables if the file
@@ -181,6 +184,18 @@ func (d *Device) State() (State, error) {
 func (d *Device) Pending() (bool, error) {
 	var n int
 	_, err := d.c.Row(`SELECT EXISTS (SELECT 1 FROM _velosync_wal WHERE lsn > (SELECT acked FROM _velosync_state) AND op <> 'X')`, nil, &n)
+	return n != 0, err
+}
+
+// Unsent reports whether a round has something to bring to the master: what is pending, or
+// a tracked table that the space, as this device knows it, has not.
+func (d *Device) Unsent() (bool, error) {
+	if pending, err := d.Pending(); pending || err != nil {
+		return pending, err
+	}
+	var n int
+	_, err := d.c.Row(`SELECT EXISTS (SELECT 1 FROM _velosync_table t WHERE NOT EXISTS (
+		SELECT 1 FROM _velosync_sync y, json_each(y.tables) j WHERE lower(json_extract(j.value, '$.Name')) = lower(t.name)))`, nil, &n)
 	return n != 0, err
 }
 

@@ -34,8 +34,71 @@ func (a *applier) parkRow(t *table, key change.Value, regs change.Bits, cols []i
 		regs |= change.Bits(held)
 	}
 	d.o.Log.Warn("row parked", "table", t.d.Name, "reason", why)
+	a.parked[keyFor(t.id, key)] = true
 	_, err = d.c.Exec(`INSERT OR REPLACE INTO _velosync_parked(tbl, pk, cols, op, vals, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
 		t.id, key, int64(regs), op, encodeRow(names, values), why.Error(), d.now())
+	return err
+}
+
+// readParked reads which rows are parked, and forgets of them what was written here since:
+// such an edit follows what was parked.
+func (a *applier) readParked() error {
+	d := a.d
+	err := d.c.Query(`SELECT tbl, pk FROM _velosync_parked`, nil, func(v []change.Value) error {
+		a.parked[keyFor(v[0].(int64), v[1])] = true
+		return nil
+	})
+	if err != nil || len(a.parked) == 0 {
+		return err
+	}
+	written := make(map[rowKey]change.Bits)
+	err = d.c.Query(`SELECT tbl, pk, cols FROM _velosync_wal WHERE lsn > (SELECT acked FROM _velosync_state) AND op NOT IN ('X', 'E')`, nil, func(v []change.Value) error {
+		if k := keyFor(v[0].(int64), v[1]); a.parked[k] {
+			written[k] |= change.Bits(v[2].(int64))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for k, regs := range written {
+		if t := d.byID(k.tbl); t != nil {
+			if err := a.unpark(t, k, regs); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unpark forgets some registers of a parked row: something newer stands in their place.
+func (a *applier) unpark(t *table, k rowKey, regs change.Bits) error {
+	if !a.parked[k] {
+		return nil
+	}
+	d := a.d
+	var held int64
+	var values, op string
+	found, err := d.c.Row(`SELECT cols, coalesce(vals, '{}'), op FROM _velosync_parked WHERE tbl = ? AND pk = ?`, []change.Value{k.tbl, k.value()}, &held, &values, &op)
+	if err != nil || !found {
+		return err
+	}
+	rest := change.Bits(held) & change.AllBits(len(t.registers)) &^ regs
+	if rest == 0 || op == "D" {
+		delete(a.parked, k)
+		_, err := d.c.Exec(`DELETE FROM _velosync_parked WHERE tbl = ? AND pk = ?`, k.tbl, k.value())
+		return err
+	}
+	row, err := decodeRow(values)
+	if err != nil {
+		return err
+	}
+	cols := change.ColumnsOf(t.registers, rest)
+	left := make([]change.Value, len(cols))
+	for i, c := range cols {
+		left[i] = row[t.d.Columns[c].Name]
+	}
+	_, err = d.c.Exec(`UPDATE _velosync_parked SET cols = ?, vals = ? WHERE tbl = ? AND pk = ?`, int64(rest), encodeRow(t.names(cols), left), k.tbl, k.value())
 	return err
 }
 

@@ -274,8 +274,7 @@ type shippedRow struct {
 func (d *Device) readRow(t *table, e *edit) (shippedRow, error) {
 	all := change.AllBits(len(t.registers))
 	row := shippedRow{regs: e.cols}
-	cols := change.ColumnsOf(t.registers, e.cols)
-	found, weight, err := d.readColumns(t, e.key.value(), cols, func(v []change.Value) {
+	found, weight, err := d.readBy(t, t.selectRegisters(e.cols), e.key.value(), func(v []change.Value) {
 		row.values = slices.Clone(v)
 	})
 	if err != nil {
@@ -306,11 +305,16 @@ func (d *Device) readRow(t *table, e *edit) (shippedRow, error) {
 
 // readColumns hands the values of a row's columns, and its weight, to f.
 func (d *Device) readColumns(t *table, pk change.Value, cols []int, f func([]change.Value)) (found bool, weight change.Value, err error) {
+	return d.readBy(t, t.selectRow(cols), pk, f)
+}
+
+// readBy is readColumns with a query of selectRow.
+func (d *Device) readBy(t *table, query string, pk change.Value, f func([]change.Value)) (found bool, weight change.Value, err error) {
 	key, err := change.SplitKey(pk, len(t.d.Key))
 	if err != nil {
 		return false, nil, err
 	}
-	err = d.c.Query(t.selectRow(cols), key, func(v []change.Value) error {
+	err = d.c.Query(query, key, func(v []change.Value) error {
 		// The key's index may call another key equal (NOCASE): the row is this one by its bytes.
 		if !sameKeyValue(v[0], pk) {
 			return nil
@@ -320,6 +324,15 @@ func (d *Device) readColumns(t *table, pk change.Value, cols []int, f func([]cha
 		return nil
 	})
 	return found, weight, err
+}
+
+// selectRegisters is selectRow of the columns of some registers. A push reads row by row,
+// and most rows ask for the same: so the last one is kept.
+func (t *table) selectRegisters(regs change.Bits) string {
+	if t.selected == "" || t.selectedRegs != regs {
+		t.selected, t.selectedRegs = t.selectRow(change.ColumnsOf(t.registers, regs)), regs
+	}
+	return t.selected
 }
 
 // selectRow reads key, weight and columns of the row with a key.

@@ -66,10 +66,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) (err error) {
 		Log:         log,
 	}
 	if c.ProtocolV1 {
-		o.V1, err = newV1(engine, log)
-		if err != nil {
-			return err
-		}
+		o.V1 = newV1(engine, log)
 	}
 	s := server.New(engine, o)
 	l, err := listen(c.Listen)

@@ -4,10 +4,12 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/velosync/velosync/masterd/server"
 	"github.com/velosync/velosync/masterd/store"
+	"github.com/velosync/velosync/masterd/v1"
 )
 
 // newV1 returns the handler of protocol v1.
-func newV1(store.Engine, *slog.Logger) (http.Handler, error) {
-	return nil, usage("--protocol-v1: this build does not have it: leave the flag out")
+func newV1(engine store.Engine, log *slog.Logger) http.Handler {
+	return v1.New(engine, v1.Options{Space: server.V1Space, Owner: server.OwnerOf, Log: log})
 }

@@ -145,8 +145,10 @@ func (c *client) ack(ctx context.Context, device change.DeviceID, seq change.Seq
 	return nil
 }
 
-// nothingApplied reports whether an error of a push says that the master did not take it:
-// it was never sent, or refused by name.
+// nothingApplied reports whether an error of a push says that the master never took it: it
+// was never sent, or it is one that the master refuses each time. Other refusals may be of
+// a second copy that the network made: the last part of a push that was applied finds its
+// other parts gone, say.
 func nothingApplied(err error) bool {
 	var offline *offlineError
 	var problem *wire.Problem
@@ -154,7 +156,11 @@ func nothingApplied(err error) bool {
 	case errors.As(err, &offline):
 		return offline.unsent
 	case errors.As(err, &problem):
-		return problem.Code != "" && problem.Status < 500
+		switch problem.Code {
+		case wire.CodeUnauthorized, wire.CodeForbidden, wire.CodeNoSpace, wire.CodeVersion, wire.CodeMediaType, wire.CodeMalformed,
+			wire.CodeSchemaUnknown, wire.CodeSchemaMismatch, wire.CodeTooLarge:
+			return true
+		}
 	}
 	return false
 }

@@ -137,7 +137,7 @@ type Replicator struct {
 	closed bool
 
 	wake   chan struct{} // a local commit
-	remote chan struct{} // the master's head moved, or it answers again
+	remote chan int64    // the master's head, where no round had seen it
 	status statusBoard
 }
 
@@ -152,7 +152,7 @@ func New(dsn string, o Options) (*Replicator, error) {
 	}
 	r := &Replicator{
 		o: o, log: o.Log, client: newClient(u, o), path: filePath(dsn),
-		wake: make(chan struct{}, 1), remote: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), remote: make(chan int64, 1),
 	}
 	if r.path == "" {
 		return nil, fmt.Errorf("replicator: %q is in memory: sync needs a file, since it opens the database by itself", dsn)
@@ -297,6 +297,6 @@ func (r *Replicator) look() (closed, pending bool, err error) {
 	if r.closed {
 		return true, false, nil
 	}
-	pending, err = r.device.Pending()
+	pending, err = r.device.Unsent()
 	return false, pending, err
 }

@@ -111,8 +111,8 @@ func (r *Replicator) tries(ctx context.Context, round *Round) error {
 			r.log.Info("this file is a copy, or was restored: it has a new device id", "device", id)
 		case problem.Code == wire.CodeSchemaUnknown && !sendTables:
 			sendTables = true
-		case problem.Code == wire.CodePage:
-		case problem.Code == wire.CodeTooLarge && halve(&parts):
+		case problem.Code == wire.CodePage, problem.Code == wire.CodePart: // the master was restarted, or another round came between
+		case (problem.Code == wire.CodeTooLarge || problem.Code == wire.CodeTimeout) && halve(&parts):
 			r.log.Info("the master takes less at a time", "bytes", parts.Bytes)
 		case problem.Code == wire.CodeRestored:
 			return fmt.Errorf("%w (seen %d, it has %d): restore a newer copy, or point this device at a new space; its rows are all here: %w",

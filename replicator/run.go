@@ -35,12 +35,13 @@ func (r *Replicator) Run(ctx context.Context) error {
 	defer poll.Stop()
 	idle := time.NewTimer(0)
 	defer idle.Stop()
-	var waiting time.Time // until then the master is left alone
-	var version int64
+	var waiting time.Time     // until then the master is left alone
+	var version, synced int64 // of the file: when it was polled, and as a round began
 	due := true
 	for {
 		if due && !time.Now().Before(waiting) {
 			due = false
+			synced, _ = r.poll(synced)
 			round, err := r.Sync(ctx)
 			switch {
 			case ctx.Err() != nil:
@@ -67,9 +68,10 @@ func (r *Replicator) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.wake:
-			due = true
-		case <-r.remote: // it answers: no reason to wait longer
-			waiting, due = time.Time{}, true
+			due = due || r.committed(ctx, synced)
+		case seq := <-r.remote: // it answers: no reason to wait longer
+			// The round that was under way may have brought that seq, or made it.
+			waiting, due = time.Time{}, due || r.status.behind(seq)
 		case <-rest:
 		case <-idle.C:
 			due = due || !r.status.listening()
@@ -78,6 +80,30 @@ func (r *Replicator) Run(ctx context.Context) error {
 			v, pending := r.poll(version)
 			due = due || v != version && pending
 			version = v
+		}
+	}
+}
+
+// settle is how long a commit may take, from its hook on, until others see it; what takes
+// longer is found by the poll.
+const settle = 20 * time.Millisecond
+
+// committed waits until the commit that woke Run can be seen: SQLite calls commit hooks
+// before it commits, and a round that begins at once finds nothing to send. It reports
+// whether the file has moved from a data version.
+func (r *Replicator) committed(ctx context.Context, from int64) bool {
+	began := time.Now()
+	for wait := 20 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
+		if v, _ := r.poll(from); v != from {
+			return true
+		}
+		if time.Since(began) > settle {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
 		}
 	}
 }
@@ -92,7 +118,7 @@ func (r *Replicator) poll(last int64) (version int64, pending bool) {
 	}
 	version, err := r.device.DataVersion()
 	if err == nil && version != last {
-		pending, err = r.device.Pending()
+		pending, err = r.device.Unsent()
 	}
 	if err != nil {
 		r.log.Debug("poll", "err", err) // the next round will tell
@@ -106,7 +132,14 @@ func permanent(err error) bool {
 	if errors.Is(err, ErrClosed) || errors.Is(err, ErrRestored) {
 		return true
 	}
-	return errors.As(err, &p) && !p.Temporary() && p.Code != "" && p.Status < 500 && p.Code != wire.CodePage && p.Code != wire.CodeSchemaUnknown
+	if !errors.As(err, &p) || p.Temporary() || p.Code == "" {
+		return false
+	}
+	switch p.Code {
+	case wire.CodePage, wire.CodePart, wire.CodeTimeout, wire.CodeSchemaUnknown, wire.CodeForked: // the next round begins anew
+		return false
+	}
+	return true
 }
 
 func retryAfter(err error) time.Duration {
@@ -169,9 +202,10 @@ func (r *Replicator) follow(ctx context.Context) error {
 		}
 		if r.status.behind(seq) {
 			select {
-			case r.remote <- struct{}{}:
+			case <-r.remote: // an older one, not looked at yet
 			default:
 			}
+			r.remote <- seq // has room: nobody else sends
 		}
 	}
 	return lines.Err()

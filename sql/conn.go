@@ -66,7 +66,8 @@ func (c *Conn) Exec(query string, args ...driver.Value) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	res, err := s.Exec(args) //nolint:staticcheck // no context: a context costs a goroutine a statement
+	//lint:ignore SA1019 a context costs a goroutine a statement
+	res, err := s.Exec(args)
 	if err != nil {
 		return 0, err
 	}
@@ -86,7 +87,8 @@ func (c *Conn) Query(query string, args []driver.Value, f func(row []driver.Valu
 	if err != nil {
 		return err
 	}
-	rows, err := s.Query(args) //nolint:staticcheck // as above
+	//lint:ignore SA1019 as above
+	rows, err := s.Query(args)
 	if err != nil {
 		return err
 	}

@@ -26,14 +26,14 @@ type Declaration struct {
 
 // A UniqueIndex is an index that can make a row unwelcome.
 type UniqueIndex struct {
-	Name       string
-	Columns    []string // names; empty for an expression
+	Name    string
+	Columns []string // names; empty for an expression
 	// Expressions holds, where Columns has none, the expression as it is written.
 	Expressions []string
 	Collations  []string
-	Where      string // of a partial index
-	SQL        string // empty for the index of a constraint
-	PrimaryKey bool
+	Where       string // of a partial index
+	SQL         string // empty for the index of a constraint
+	PrimaryKey  bool
 }
 
 // Describe reads how a table of the main schema is declared. The error says so when

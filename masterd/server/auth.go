@@ -53,8 +53,8 @@ type caller struct {
 
 type callerKey struct{}
 
-// ownerOf returns who makes the request with this context, for Options.V1.
-func ownerOf(ctx context.Context) store.Owner {
+// OwnerOf returns who makes the request with this context, for Options.V1.
+func OwnerOf(ctx context.Context) store.Owner {
 	c, _ := ctx.Value(callerKey{}).(caller)
 	return c.owner
 }

@@ -25,9 +25,9 @@ import (
 const (
 	codeNotFound   = "not-found"          // 404: no such path
 	codeMethod     = "method-not-allowed" // 405
-	codeTimeout    = "timeout"            // 408: the body came too slowly
-	codePart       = "part-missing"       // 409: send the push again from part 0
-	codeBadRequest = "bad-request"        // 422: the message contradicts itself
+	codeTimeout    = wire.CodeTimeout
+	codePart       = wire.CodePart
+	codeBadRequest = "bad-request" // 422: the message contradicts itself
 )
 
 // A problem is an error answer (RFC 9457); as an error, it says so from anywhere in a

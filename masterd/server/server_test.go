@@ -542,7 +542,7 @@ func TestV1(t *testing.T) {
 	e := newFake("default", "notes")
 	e.spaces["default"].stats = store.Stats{Head: 5, Rows: 2, Tombstones: 1, Devices: []store.DeviceStats{{ID: change.DeviceID{1}, LSN: 3, Acked: 4}}}
 	v1 := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "%s as %q", r.URL.Path, ownerOf(r.Context()))
+		fmt.Fprintf(w, "%s as %q", r.URL.Path, OwnerOf(r.Context()))
 	})
 	r := serve(t, e, Options{V1: v1})
 	token, other := r.token("default", "phone"), r.token("notes", "phone")

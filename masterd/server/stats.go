@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -83,6 +84,13 @@ func (s *Server) stats(w *response, r *http.Request, c caller) error {
 			addV1(answer, st)
 		}
 	}
+	if v1, ok := s.o.V1.(v1Stats); ok && (s.o.Insecure || c.space == V1Space) {
+		own, err := v1.Stats(ctx)
+		if err != nil {
+			return err
+		}
+		maps.Copy(answer, own)
+	}
 	answer["spaces"] = spaces
 	return s.json(w, answer)
 }
@@ -125,7 +133,13 @@ func printed(st store.Stats) spaceStats {
 	return p
 }
 
-// addV1 adds the keys of protocol v1.
+// A v1Stats is an Options.V1 that knows its clients by their own names.
+type v1Stats interface {
+	// Stats returns what /stats says in the keys of protocol v1.
+	Stats(context.Context) (map[string]any, error)
+}
+
+// addV1 adds the keys of protocol v1, as far as the space knows them.
 func addV1(answer map[string]any, st store.Stats) {
 	devices := make([]map[string]any, 0, len(st.Devices))
 	for _, d := range st.Devices {

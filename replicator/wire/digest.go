@@ -31,7 +31,7 @@ func CheckDigest(header string, body []byte) error {
 		value, _, _ = strings.Cut(value, ";") // parameters mean nothing here
 		value = strings.TrimSpace(value)
 		if len(value) < 2 || value[0] != ':' || value[len(value)-1] != ':' {
-			return fmt.Errorf("%w: sha-256 is not written :base64:", ErrDigest)
+			return fmt.Errorf("%w: sha-256 is not base64 between colons", ErrDigest)
 		}
 		want, err := base64.StdEncoding.DecodeString(value[1 : len(value)-1])
 		if err != nil {

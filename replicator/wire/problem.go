@@ -25,6 +25,8 @@ const (
 	CodeSchemaUnknown  = "schema-unknown"  // 409: send the tables with the push
 	CodeSchemaMismatch = "schema-mismatch" // 409: the tables do not fit the space's
 	CodePage           = "page-gone"       // 409: push again, the page's pull is over
+	CodePart           = "part-missing"    // 409: the parts before this one are not there; send the push again from part 0
+	CodeTimeout        = "timeout"         // 408: the body came too slowly; send less at a time
 	CodeTooLarge       = "too-large"       // 413: beyond a limit; send less at a time
 	CodeMediaType      = "media-type"      // 415: not ContentType
 	CodeBusy           = "busy"            // 429 or 503: send the same again after Retry-After
