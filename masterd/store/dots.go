@@ -1,0 +1,218 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+
+	"github.com/velosync/velosync/capture/change"
+)
+
+// What is known of a row's writes is one blob, so that a row costs the master some ten
+// bytes beside its values. It holds, all integers being varints of encoding/binary:
+//
+//	flags                   one byte, see below
+//	back                    feed - Row.Back                     if dotsBack
+//	n                       number of different dots            if dotsMany
+//	dots                    n of them, one without dotsMany
+//	which                   a byte a register: its dot          if dotsMany
+//	tombs, dots             how many, and those                 if dotsTombs
+//
+// and a dot is
+//
+//	feed - seq
+//	site << 1 | weighty
+//	lsn
+//	time                    signed
+//	weight                  8 bytes, little-endian               if weighty
+const (
+	dotsBack = 1 << iota
+	dotsMany
+	dotsTombs
+)
+
+// sites translates between the ids of devices and the numbers that dots use.
+type sites interface {
+	siteOf(change.DeviceID) int64
+	deviceAt(site int64) (change.DeviceID, error)
+}
+
+// appendDots writes the dots of r.
+func appendDots(dst []byte, r *change.Row, s sites) []byte {
+	var flags byte
+	many := false
+	for i := 1; i < len(r.Regs); i++ {
+		if r.Regs[i] != r.Regs[0] {
+			many, flags = true, flags|dotsMany
+			break
+		}
+	}
+	if r.Back != 0 {
+		flags |= dotsBack
+	}
+	if len(r.Tombs) > 0 {
+		flags |= dotsTombs
+	}
+	dst = append(dst, flags)
+	if r.Back != 0 {
+		dst = binary.AppendUvarint(dst, uint64(r.Feed-r.Back))
+	}
+	if many {
+		dst = appendManyDots(dst, r, s)
+	} else {
+		dst = appendDot(dst, &r.Regs[0], r.Feed, s)
+	}
+	if len(r.Tombs) > 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(r.Tombs)))
+		for i := range r.Tombs {
+			dst = appendDot(dst, &r.Tombs[i], r.Feed, s)
+		}
+	}
+	return dst
+}
+
+func appendManyDots(dst []byte, r *change.Row, s sites) []byte {
+	var different []change.Dot
+	var which [change.MaxRegisters]byte
+	for i, d := range r.Regs {
+		at := -1
+		for j := range different {
+			if different[j] == d {
+				at = j
+				break
+			}
+		}
+		if at < 0 {
+			at = len(different)
+			different = append(different, d)
+		}
+		which[i] = byte(at)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(different)))
+	for i := range different {
+		dst = appendDot(dst, &different[i], r.Feed, s)
+	}
+	return append(dst, which[:len(r.Regs)]...)
+}
+
+func appendDot(dst []byte, d *change.Dot, feed change.Seq, s sites) []byte {
+	site := uint64(s.siteOf(d.Device)) << 1
+	if d.Rank.Weight != 0 {
+		site |= 1
+	}
+	dst = binary.AppendUvarint(dst, uint64(feed-d.Seq))
+	dst = binary.AppendUvarint(dst, site)
+	dst = binary.AppendUvarint(dst, uint64(d.LSN))
+	dst = binary.AppendVarint(dst, d.Rank.Time)
+	if d.Rank.Weight != 0 {
+		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(d.Rank.Weight))
+	}
+	return dst
+}
+
+var errDots = errors.New("the dots of a row can't be read: the store is damaged")
+
+// readDots reads what appendDots wrote into r, whose slices it uses again. feed is the
+// row's place in the feed, registers the number of its table's.
+func readDots(b []byte, feed change.Seq, registers int, s sites, r *change.Row) error {
+	d := dotReader{b: b, feed: feed, sites: s}
+	flags := d.byte()
+	r.Feed, r.Back = feed, 0
+	r.Regs, r.Tombs = r.Regs[:0], r.Tombs[:0]
+	if flags&dotsBack != 0 {
+		r.Back = feed - change.Seq(d.uint())
+	}
+	if flags&dotsMany == 0 {
+		dot := d.dot()
+		for range registers {
+			r.Regs = append(r.Regs, dot)
+		}
+	} else {
+		n := d.uint()
+		if n > change.MaxRegisters {
+			return errDots
+		}
+		var different [change.MaxRegisters]change.Dot
+		for i := range different[:n] {
+			different[i] = d.dot()
+		}
+		for range registers {
+			i := d.byte()
+			if uint64(i) >= n {
+				return errDots
+			}
+			r.Regs = append(r.Regs, different[i])
+		}
+	}
+	if flags&dotsTombs != 0 {
+		n := d.uint()
+		for i := uint64(0); i < n && d.err == nil; i++ {
+			r.Tombs = append(r.Tombs, d.dot())
+		}
+	}
+	if d.err == nil && len(d.b) > 0 {
+		return errDots
+	}
+	return d.err
+}
+
+type dotReader struct {
+	b     []byte
+	feed  change.Seq
+	sites sites
+	err   error
+}
+
+func (d *dotReader) fail() {
+	if d.err == nil {
+		d.err = errDots
+	}
+	d.b = nil
+}
+
+func (d *dotReader) byte() byte {
+	if len(d.b) == 0 {
+		d.fail()
+		return 0
+	}
+	c := d.b[0]
+	d.b = d.b[1:]
+	return c
+}
+
+func (d *dotReader) uint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *dotReader) dot() (dot change.Dot) {
+	dot.Seq = d.feed - change.Seq(d.uint())
+	site := d.uint()
+	dot.LSN = change.LSN(d.uint())
+	t, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.fail()
+		return dot
+	}
+	d.b = d.b[n:]
+	dot.Rank.Time = t
+	if site&1 != 0 {
+		if len(d.b) < 8 {
+			d.fail()
+			return dot
+		}
+		dot.Rank.Weight = math.Float64frombits(binary.LittleEndian.Uint64(d.b))
+		d.b = d.b[8:]
+	}
+	id, err := d.sites.deviceAt(int64(site >> 1))
+	if err != nil && d.err == nil {
+		d.err = err
+	}
+	dot.Device, dot.Rank.Device = id, id
+	return dot
+}

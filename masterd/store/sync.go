@@ -1,0 +1,264 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+
+	"github.com/velosync/velosync/capture/change"
+)
+
+// Sync implements Space. Errors of its own, beside those that the interface names, are a
+// *LockedError and ErrClosed; others come from SQLite, and then nothing was applied and
+// the space can be used again.
+func (s *space) Sync(ctx context.Context, owner Owner, last *change.Push, parts iter.Seq2[*change.Push, error]) (*change.Pull, error) {
+	switch {
+	case len(last.Names) == 0:
+		return nil, &RequestError{Reason: "a push without a name"}
+	case last.Device.IsZero():
+		return nil, &RequestError{Reason: "a push without a device"}
+	case last.Seen < 0 || last.Through < 0 || last.Page < 0:
+		return nil, &RequestError{Reason: fmt.Sprintf("counts below 0: seen %d, through %d, page %d", last.Seen, last.Through, last.Page)}
+	case last.Paging:
+		return s.nextPage(ctx, owner, last)
+	}
+	rows := last.Part * groupRows // a long push is a group of its own
+	for i := range last.Blocks {
+		rows += len(last.Blocks[i].Keys)
+	}
+	p := pushing{owner: owner, push: last, parts: parts}
+	err := s.write(&job{ctx: ctx, rows: rows, durable: true, do: func(t *tx) error { return t.push(ctx, &p) }})
+	if err != nil {
+		return nil, err
+	}
+	return s.firstPage(ctx, last)
+}
+
+// A pushing is a push on its way in.
+type pushing struct {
+	owner Owner
+	push  *change.Push // the last part
+	parts iter.Seq2[*change.Push, error]
+	seen  change.Seq // cut to what the device can have seen
+	now   int64      // the master's clock, unix ms
+}
+
+// push applies a push: all of it, but for rows that are rejected, or nothing.
+func (t *tx) push(ctx context.Context, p *pushing) error {
+	d := t.device(p.push.Device)
+	if err := d.check(p.owner); err != nil {
+		return err
+	}
+	if err := t.hello(&d, p.push); err != nil {
+		return err
+	}
+	p.seen, p.now = min(p.push.Seen, d.limit(t.head)), t.now
+	tables, err := t.deviceTables(p.push.Schema, func() (change.Schema, error) { return p.tables() })
+	if err != nil {
+		return err
+	}
+	if d.site == 0 {
+		d.served = p.seen
+	}
+	if d.owner == "" {
+		d.owner = p.owner
+	}
+	last := d.lsn
+	d.lsn = max(d.lsn, p.push.Through)
+	d.name = p.push.Names[len(p.push.Names)-1]
+	d.put, d.contact = t.now, t.now
+	if err := t.putDevice(&d); err != nil {
+		return err
+	}
+	if p.push.Through <= last { // an edit's LSN is at most Through: all of them are applied
+		for i := range p.push.Blocks {
+			t.pushed += int64(len(p.push.Blocks[i].Keys))
+			t.duplicates += int64(len(p.push.Blocks[i].Keys))
+		}
+		return nil
+	}
+	d.lsn = last
+	a := application{tx: t, device: d, seen: p.seen}
+	a.edits = p.batches(ctx, d.id, t.head, tables)
+	return a.run()
+}
+
+// tables returns the tables that came with some part of the push.
+func (p *pushing) tables() (change.Schema, error) {
+	if p.push.Tables != nil {
+		return p.push.Tables, nil
+	}
+	for part, err := range p.parts {
+		if err != nil {
+			return nil, err
+		}
+		if part.Tables != nil {
+			return part.Tables, nil
+		}
+	}
+	return nil, nil
+}
+
+// hello checks that the device's history is the space's, and that the file is the one
+// that pushed last under its id.
+func (t *tx) hello(d *device, p *change.Push) error {
+	mine := t.all()
+	common := 0
+	for common < len(mine) && common < len(p.Epochs) && mine[common] == p.Epochs[common] {
+		common++
+	}
+	end, theirs := t.head, p.Seen // of the last common epoch, here and there
+	if common < len(mine) {
+		end = min(end, mine[common].First-1)
+	}
+	if common < len(p.Epochs) {
+		theirs = p.Epochs[common].First - 1
+	}
+	if common < len(p.Epochs) || p.Seen > end {
+		return &RestoredError{Seen: p.Seen, Head: t.head, Common: max(0, min(end, theirs))}
+	}
+	if d.site != 0 && !slices.Contains(p.Names, d.name) {
+		return &ForkedError{Device: d.id}
+	}
+	return nil
+}
+
+// batches yields the push's edits, checked, at most batchRows at a time. The batch is
+// used again.
+func (p *pushing) batches(ctx context.Context, id change.DeviceID, head change.Seq, tables []*table) iter.Seq2[*batch, error] {
+	return func(yield func(*batch, error) bool) {
+		var out batch
+		number := 0
+		for part, err := range p.parts {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i := range part.Blocks {
+				b := &part.Blocks[i]
+				t, err := checkBlock(b, tables, head, p.push.Through)
+				if err != nil {
+					yield(nil, &RequestError{Reason: fmt.Sprintf("part %d, block %d: %v", number, i, err)})
+					return
+				}
+				for from := 0; from < len(b.Keys); from += batchRows {
+					if err := ctx.Err(); err != nil {
+						yield(nil, err)
+						return
+					}
+					p.fill(&out, t, b, from, min(from+batchRows, len(b.Keys)), id)
+					if !yield(&out, nil) {
+						return
+					}
+				}
+			}
+			number++
+		}
+	}
+}
+
+// fill makes a batch of rows of a block.
+func (p *pushing) fill(out *batch, t *table, b *change.Block, from, to int, id change.DeviceID) {
+	out.table, out.regs = t, b.Regs
+	out.edits = out.edits[:0]
+	width := len(b.Columns)
+	values := make([]change.Value, width*(to-from))
+	for i := from; i < to; i++ {
+		row := values[(i-from)*width : (i-from+1)*width : (i-from+1)*width]
+		for c := range b.Columns {
+			row[c] = b.Columns[c][i]
+		}
+		e := b.Edit(i, id, len(t.registers))
+		e.Seen = min(e.Seen, p.seen)
+		for j := range e.Regs {
+			e.Regs[j].Seen = min(e.Regs[j].Seen, p.seen)
+		}
+		if e.Rank.Weight != change.PushedBack {
+			e.Rank.Time = change.CorrectTime(e.Rank.Time, p.push.Now, p.now)
+		}
+		out.edits = append(out.edits, rowEdit{key: b.Keys[i], edit: e, values: row})
+	}
+}
+
+// checkBlock checks what a block says before any of it is used.
+func checkBlock(b *change.Block, tables []*table, head change.Seq, through change.LSN) (*table, error) {
+	if b.Table < 0 || b.Table >= len(tables) {
+		return nil, fmt.Errorf("table %d of %d", b.Table, len(tables))
+	}
+	t := tables[b.Table]
+	rows := len(b.Keys)
+	switch {
+	case b.Delete && (b.Regs != 0 || len(b.Columns) > 0):
+		return nil, fmt.Errorf("a delete of %q with registers or columns", t.def.Name)
+	case !b.Delete && (b.Regs == 0 || b.Regs&^t.all != 0):
+		return nil, fmt.Errorf("registers %b of %q, which has %d", b.Regs, t.def.Name, len(t.registers))
+	case !b.Delete && len(b.Columns) != len(t.columns(b.Regs)):
+		return nil, fmt.Errorf("%d columns, registers %b of %q have %d", len(b.Columns), b.Regs, t.def.Name, len(t.columns(b.Regs)))
+	case len(b.Stamps) != rows:
+		return nil, fmt.Errorf("%d stamps for %d rows", len(b.Stamps), rows)
+	}
+	for c := range b.Columns {
+		if len(b.Columns[c]) != rows {
+			return nil, fmt.Errorf("column %d has %d values for %d rows", c, len(b.Columns[c]), rows)
+		}
+	}
+	regs := b.Regs
+	if b.Delete {
+		regs = t.all
+	}
+	for i := range rows {
+		err := checkKey(b.Keys[i], t)
+		if err == nil {
+			err = checkStamp(&b.Stamps[i], regs, head, through)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("row %d of %q: %w", i, t.def.Name, err)
+		}
+	}
+	return t, nil
+}
+
+func checkKey(key change.Value, t *table) error {
+	switch k := key.(type) {
+	case int64, string, []byte:
+	case float64:
+		if math.IsNaN(k) {
+			return fmt.Errorf("key is NaN")
+		}
+	case nil:
+		return fmt.Errorf("key is NULL")
+	default:
+		return fmt.Errorf("key is %T", key)
+	}
+	if len(t.def.Key) == 1 {
+		return nil
+	}
+	_, err := change.SplitKey(key, len(t.def.Key))
+	return err
+}
+
+func checkStamp(s *change.EditStamp, regs change.Bits, head change.Seq, through change.LSN) error {
+	switch {
+	case s.LSN < 1 || s.LSN > through:
+		return fmt.Errorf("lsn %d, the push goes through %d", s.LSN, through)
+	case s.Seen < 0 || s.Seen > head || s.Existence < 0 || s.Existence > head:
+		return fmt.Errorf("seen %d, existence seen %d, head is %d", s.Seen, s.Existence, head)
+	case math.IsNaN(s.Weight) || math.Abs(s.Weight) > change.MaxWeight && s.Weight != change.PushedBack:
+		return fmt.Errorf("weight %v: want a finite number within ±%g", s.Weight, float64(change.MaxWeight))
+	}
+	last := -1
+	for _, r := range s.Regs {
+		switch {
+		case r.Reg <= last || r.Reg >= change.MaxRegisters || !regs.Has(r.Reg):
+			return fmt.Errorf("register %d after %d: want ascending ones among %b", r.Reg, last, regs)
+		case r.LSN < 1 || r.LSN > s.LSN:
+			return fmt.Errorf("register %d has lsn %d, the row %d", r.Reg, r.LSN, s.LSN)
+		case r.Seen < 0 || r.Seen > head:
+			return fmt.Errorf("register %d has seen %d, head is %d", r.Reg, r.Seen, head)
+		}
+		last = r.Reg
+	}
+	return nil
+}

@@ -1,0 +1,465 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	sqlite3 "github.com/mattn/go-sqlite3"
+
+	"github.com/velosync/velosync/capture/change"
+	vsql "github.com/velosync/velosync/sql"
+)
+
+// A writer is the one connection that writes a space. Whoever has a job waits for his
+// turn; who gets the turn runs all jobs that wait, each in a savepoint, and commits
+// them together, so that they share one fdatasync.
+type writer struct {
+	turn chan struct{} // holds the right to use conn
+
+	queueMu sync.Mutex
+	queue   []*job
+
+	conn *vsql.Conn
+	lock *lock
+}
+
+// A job is what somebody wants to write.
+type job struct {
+	ctx  context.Context
+	rows int // about how many, so that a group does not get too long
+	// durable asks that a power cut after the commit keeps the job; without it the commit
+	// survives the end of the process only.
+	durable bool
+	do      func(*tx) error
+	done    chan struct{}
+	taken   bool
+	err     error
+}
+
+// groupRows is about how many rows a group takes: those who wait behind a group wait for
+// all of it.
+const groupRows = 4000
+
+func (w *writer) init() { w.turn = make(chan struct{}, 1) }
+
+// hold calls f while no job runs.
+func (w *writer) hold(f func() error) error {
+	w.turn <- struct{}{}
+	defer func() { <-w.turn }()
+	return f()
+}
+
+// write runs a job in the space's write transaction and returns when it is committed. A
+// job whose ctx ends before its turn is not run.
+func (s *space) write(j *job) error {
+	j.done = make(chan struct{})
+	s.queueMu.Lock()
+	s.queue = append(s.queue, j)
+	s.queueMu.Unlock()
+	for {
+		select {
+		case <-j.done:
+			return j.err
+		case s.turn <- struct{}{}:
+			s.runGroup()
+		case <-j.ctx.Done():
+			if s.withdraw(j) {
+				return j.ctx.Err()
+			}
+			<-j.done
+			return j.err
+		}
+	}
+}
+
+// withdraw takes a job out of the queue; false: somebody runs it.
+func (w *writer) withdraw(j *job) bool {
+	w.queueMu.Lock()
+	defer w.queueMu.Unlock()
+	if j.taken {
+		return false
+	}
+	for i, q := range w.queue {
+		if q == j {
+			w.queue = append(w.queue[:i], w.queue[i+1:]...)
+			break
+		}
+	}
+	return true
+}
+
+// takeGroup takes the jobs that are to be committed together.
+func (w *writer) takeGroup() (group []*job) {
+	w.queueMu.Lock()
+	defer w.queueMu.Unlock()
+	n, rows := 0, 0
+	for n < len(w.queue) && (n == 0 || rows+w.queue[n].rows <= groupRows) {
+		rows += w.queue[n].rows
+		w.queue[n].taken = true
+		n++
+	}
+	group = append(group, w.queue[:n]...)
+	w.queue = append(w.queue[:0], w.queue[n:]...)
+	return group
+}
+
+// runGroup runs the jobs that wait, and gives the turn back.
+func (s *space) runGroup() {
+	group := s.takeGroup()
+	finished := false
+	defer func() {
+		for _, j := range group {
+			if !finished { // a panic: the transaction was rolled back
+				j.err = errors.New("store: the group of this push was not committed")
+			}
+			close(j.done)
+		}
+		<-s.turn
+	}()
+	if len(group) > 0 {
+		s.commitGroup(group)
+	}
+	finished = true
+}
+
+// commitGroup runs jobs in one transaction and sets their errors.
+func (s *space) commitGroup(group []*job) {
+	fail := func(err error) {
+		for _, j := range group {
+			j.err = err
+		}
+	}
+	if err := s.openWriter(false); err != nil {
+		fail(err)
+		return
+	}
+	c := s.writer.conn
+	sync := "NORMAL"
+	for _, j := range group {
+		if j.durable {
+			sync = "FULL"
+		}
+	}
+	// A PRAGMA acts when it is compiled, so it can't be a statement that is kept.
+	if err := c.Script("PRAGMA synchronous = " + sync); err != nil {
+		fail(err)
+		return
+	}
+	var t *tx
+	err := c.Tx(func() error {
+		t = s.begin(c)
+		for _, j := range group {
+			if j.err = j.ctx.Err(); j.err != nil {
+				continue
+			}
+			if err := t.run(j); err != nil {
+				return err
+			}
+		}
+		return t.finish()
+	})
+	if err != nil {
+		err = fmt.Errorf("store: write space %q: %w", s.name, err)
+		fail(err)
+		s.log.Error("write failed, nothing of it is applied", "jobs", len(group), "err", err)
+		if !busy(err) {
+			// What the connection, and the file, are in now is not known: read it anew.
+			if err := s.closeWriter(); err != nil {
+				s.log.Warn("close after a failed write", "err", err)
+			}
+		}
+		return
+	}
+	t.publish()
+}
+
+func busy(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && (e.Code == sqlite3.ErrBusy || e.Code == sqlite3.ErrLocked)
+}
+
+// fatal reports whether an error says more than that a statement has failed: the disk is
+// full or broken, memory is out, the file is damaged or in use.
+func fatal(err error) bool {
+	var lost *lostError
+	if errors.As(err, &lost) {
+		return true
+	}
+	var e sqlite3.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case sqlite3.ErrConstraint, sqlite3.ErrMismatch, sqlite3.ErrError, sqlite3.ErrTooBig:
+		return false
+	}
+	return true
+}
+
+// openWriter opens the writer's connection if it is not open, and takes the lock. The
+// caller has the turn.
+func (s *space) openWriter(create bool) error {
+	if s.writer.conn != nil {
+		return nil
+	}
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	if s.writer.lock == nil {
+		l, err := takeLock(s.name, strings.TrimSuffix(s.path, ".db")+".lock")
+		if err != nil {
+			return err
+		}
+		s.writer.lock = l
+	}
+	c, err := s.openConn(create)
+	if err != nil {
+		return err
+	}
+	s.writer.conn = c
+	if create {
+		err = s.makeFile(c)
+	}
+	if err == nil {
+		err = c.ReadTx(func() error { return s.loadFrom(c) })
+	}
+	if err == nil {
+		err = s.beginEpoch()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("store: open space %q: %w", s.name, err), s.closeWriter())
+	}
+	return nil
+}
+
+func (s *space) openConn(create bool) (*vsql.Conn, error) {
+	mode := "rw"
+	if create {
+		mode = "rwc"
+	}
+	conn, err := open(s.path, "_busy_timeout=5000&_foreign_keys=0&mode="+mode)
+	if err != nil {
+		return nil, err
+	}
+	c := vsql.NewConn(conn)
+	// A cache that spills writes pages twice. Checkpoints come after 16 MiB of log, and the
+	// log does not stay as long as the longest push made it.
+	err = c.Script(fmt.Sprintf(`PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA trusted_schema = 0;
+		PRAGMA cache_size = -%d; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 2000;
+		PRAGMA journal_size_limit = 67108864`, s.engine.o.CacheBytes/1024))
+	if err != nil {
+		return nil, errors.Join(err, c.Close(), conn.Close())
+	}
+	return c, nil
+}
+
+// makeFile makes our tables and those of Options.Schema, unless they are there.
+func (s *space) makeFile(c *vsql.Conn) error {
+	return c.Tx(func() error {
+		var n int64
+		if _, err := c.Row(`SELECT count(*) FROM main.sqlite_schema WHERE name = '_velosync_space'`, nil, &n); err != nil || n > 0 {
+			return err
+		}
+		if err := c.Script(vsql.Master("0001_space.sql")); err != nil {
+			return err
+		}
+		if err := c.Script(vsql.Master("0002_conflict.sql")); err != nil {
+			return err
+		}
+		fixed := int64(0)
+		if s.engine.schema != nil {
+			fixed = 1
+		}
+		_, err := c.Exec(`INSERT INTO _velosync_space VALUES (1, 1, 0, 0, ?1, ?2, 1, 0, 0, 0, 0)`, int64(len(s.engine.schema)), fixed)
+		if err != nil {
+			return err
+		}
+		for _, t := range s.engine.schema {
+			if err := makeTable(c, &t.def, true); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// closeWriter closes the connection and gives the lock back. The caller has the turn.
+func (s *space) closeWriter() error {
+	c := s.writer.conn
+	if c == nil {
+		return nil
+	}
+	s.writer.conn = nil
+	err := errors.Join(c.Close(), c.Raw().Close(), s.writer.lock.release())
+	s.writer.lock = nil
+	return err
+}
+
+// A tx is a write transaction of a space: the state as it will be, and the devices that
+// change. It implements sites.
+type tx struct {
+	*vsql.Conn
+	space *space
+	now   int64 // unix ms
+	state
+	devices map[change.DeviceID]*device // changed in this transaction
+	sites   []change.DeviceID           // all, those that are new in this transaction last
+	known   int                         // how many of sites are committed
+	counts
+}
+
+// counts is what a transaction adds to Stats.
+type counts struct{ pushed, duplicates, lost, rejected int64 }
+
+func (s *space) begin(c *vsql.Conn) *tx {
+	sites := s.siteList()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &tx{Conn: c, space: s, now: s.engine.o.Now().UnixMilli(), state: s.state, devices: make(map[change.DeviceID]*device), sites: sites, known: len(sites)}
+}
+
+// run runs a job in a savepoint and sets its error. It returns an error when the whole
+// transaction is lost.
+func (t *tx) run(j *job) error {
+	state, sites, counts := t.state, len(t.sites), t.counts
+	before := t.devices
+	t.devices = make(map[change.DeviceID]*device, len(before)+1)
+	for id, d := range before {
+		t.devices[id] = d
+	}
+	err := t.attempt("job", func() error { return j.do(t) })
+	if err == nil || fatal(err) {
+		return err
+	}
+	t.state, t.sites, t.counts, t.devices = state, t.sites[:sites], counts, before
+	j.err = err
+	return nil
+}
+
+// attempt runs f in a savepoint. After an error of f nothing is left of what it did; a
+// *lostError says that this could not be had.
+func (t *tx) attempt(savepoint string, f func() error) error {
+	if _, err := t.Exec("SAVEPOINT " + savepoint); err != nil {
+		return err
+	}
+	err := f()
+	if err != nil {
+		if t.Raw().AutoCommit() { // SQLite rolled back by itself
+			return &lostError{err}
+		}
+		if _, e := t.Exec("ROLLBACK TO " + savepoint); e != nil {
+			return &lostError{errors.Join(err, e)}
+		}
+	}
+	if _, e := t.Exec("RELEASE " + savepoint); e != nil {
+		return &lostError{errors.Join(err, e)}
+	}
+	return err
+}
+
+// A lostError says that a transaction is in no known state. Of its cause it shows what
+// SQLite said and hides the rest, which nobody is to act on.
+type lostError struct{ cause error }
+
+func (e *lostError) Error() string { return e.cause.Error() }
+
+func (e *lostError) Unwrap() error {
+	var said sqlite3.Error
+	if errors.As(e.cause, &said) {
+		return said
+	}
+	return nil
+}
+
+// device returns what is known of a device id, this transaction's changes included.
+func (t *tx) device(id change.DeviceID) device {
+	if d := t.devices[id]; d != nil {
+		return *d
+	}
+	return t.space.device(id)
+}
+
+// putDevice writes a device; it gives one that is new its site.
+func (t *tx) putDevice(d *device) error {
+	if d.site == 0 {
+		t.sites = append(t.sites, d.id)
+		d.site = int64(len(t.sites))
+	}
+	_, err := t.Exec(vsql.Master("put_device.sql"), d.site, d.id[:], string(d.owner), d.name[:], int64(d.lsn), int64(d.acked),
+		int64(d.heard), int64(d.served), d.put, d.contact)
+	if err != nil {
+		return fmt.Errorf("record device %v: %w", d.id, err)
+	}
+	kept := *d
+	t.devices[d.id] = &kept
+	return nil
+}
+
+func (t *tx) siteOf(id change.DeviceID) int64 {
+	d := t.device(id)
+	return d.site
+}
+
+func (t *tx) deviceAt(site int64) (change.DeviceID, error) {
+	if site < 1 || site > int64(len(t.sites)) {
+		return change.DeviceID{}, errDots
+	}
+	return t.sites[site-1], nil
+}
+
+// next gives the next seq. The first of an opening begins its epoch.
+func (t *tx) next() (change.Seq, error) {
+	t.head++
+	if t.began {
+		return t.head, nil
+	}
+	t.began = true
+	t.opening.First = t.head
+	t.epochs = append(t.epochs[:len(t.epochs):len(t.epochs)], t.opening)
+	id := t.opening.ID
+	if _, err := t.Exec(`INSERT INTO _velosync_epoch (first, id) VALUES (?, ?)`, int64(t.head), id[:]); err != nil {
+		return 0, fmt.Errorf("begin an epoch: %w", err)
+	}
+	return t.head, nil
+}
+
+// finish writes the state.
+func (t *tx) finish() error {
+	t.clean = false
+	if err := t.putMark(); err != nil {
+		return err
+	}
+	clean := int64(0)
+	_, err := t.Exec(vsql.Master("put_space.sql"), int64(t.head), int64(t.horizon), t.schema.version, clean,
+		t.live, t.tombstones, t.conflicts, t.conflict)
+	return err
+}
+
+// publish makes a committed transaction known.
+func (t *tx) publish() {
+	s := t.space
+	s.pushRows.Add(t.pushed)
+	s.pushDuplicates.Add(t.duplicates)
+	s.lostRows.Add(t.lost)
+	s.rejectedRows.Add(t.rejected)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, d := range t.devices {
+		if old := s.devices[id]; old != nil {
+			d.served, d.horizon, d.pulling = max(d.served, old.served), old.horizon, old.pulling
+		}
+		s.devices[id] = d
+	}
+	moved := t.head != s.state.head
+	s.state, s.sites = t.state, t.sites
+	if moved {
+		close(s.moved)
+		s.moved = make(chan struct{})
+	}
+}

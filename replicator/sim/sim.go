@@ -1,0 +1,376 @@
+// Package sim runs many devices and a master through random schedules with faults, on the
+// real code: database files, triggers, replicators, and the server over a real store. Only
+// the network between them is made up.
+//
+//	result, err := sim.Run(7, sim.Options{}) // err is a *Failure
+//
+// A seed names a schedule: the same one each time. While it runs, a model that knows
+// nothing of sequence numbers and clocks says what must have happened. It follows each
+// value from the statement that wrote it: the version that stood in a cell when it was
+// written over is what its author had seen. So the model knows which versions are
+// concurrent, which of them stays, and what the conflict log has to say.
+package sim
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/velosync/velosync/capture/change"
+)
+
+// Options tunes a run. The zero value is ready to use.
+type Options struct {
+	// Steps is how many steps a schedule has before the network heals. Zero means 60.
+	Steps int
+	// Dir is where the run's files are made, and removed. Empty means memory where the
+	// system has a file system in memory, else the system's temporary directory.
+	Dir string
+
+	// mutant is a fault put into the network that a run has to find.
+	mutant mutant
+}
+
+// A Result says what a run did.
+type Result struct {
+	Digest    [sha256.Size]byte // of all that happened
+	Faults    map[string]int    // by kind
+	Work      map[string]int    // what was done, by kind
+	Devices   int
+	Events    int // versions and deletes
+	Conflicts map[string]int
+}
+
+// A Failure says what a run found.
+type Failure struct {
+	Seed  int64
+	What  string
+	Trace []string
+}
+
+func (f *Failure) Error() string {
+	return fmt.Sprintf("seed %d: %s\nrepeat it: VELOSYNC_SIM_SEEDS=%d-%d go test -count=1 -run TestSchedules ./replicator/sim\n%s",
+		f.Seed, f.What, f.Seed, f.Seed, strings.Join(f.Trace, "\n"))
+}
+
+// healRounds is how many rounds each device gets to become equal to the master, once
+// nothing is lost any more: the first brings what it has, the second what others had. The
+// third finds nothing to do.
+const healRounds = 3
+
+// A world is one run.
+type world struct {
+	seed   int64
+	o      Options
+	rng    *rand.Rand
+	random io.Reader // ids and names
+	dir    string
+	shape  shape
+	skews  bool
+
+	now     int64 // unix ms, as all agree on it but for their skew
+	writes  int64 // numbers the values written
+	txns    int
+	calm    bool // nothing fails any more
+	depth   int  // of rounds inside rounds
+	step    int
+	devices []*device
+	master  *master
+	late    []request // may arrive again
+
+	events    []*event // by id
+	versions  map[cell]map[string]*event
+	deletes   map[deleteName]*event
+	shipped   set // events that came to the master by themselves
+	settled   set // events that are current, followed by others, or in the conflict log
+	transacts map[int][]*event
+
+	trace  []string
+	digest hash.Hash
+	result Result
+}
+
+// Run runs a seed. The error is a *Failure, or says that files can't be made.
+func Run(seed int64, o Options) (result Result, err error) {
+	if o.Steps == 0 {
+		o.Steps = 60
+	}
+	dir, err := tempDir(o.Dir)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], uint64(seed))
+	w := &world{
+		seed: seed, o: o, dir: dir,
+		rng:    rand.New(rand.NewPCG(uint64(seed), 0x5e10)),
+		random: rand.NewChaCha8(key),
+		now:    1_700_000_000_000,
+		digest: sha256.New(), versions: make(map[cell]map[string]*event), deletes: make(map[deleteName]*event), transacts: make(map[int][]*event),
+	}
+	w.result = Result{Faults: make(map[string]int), Work: make(map[string]int), Conflicts: make(map[string]int)}
+	defer func() {
+		if e := w.close(); e != nil && err == nil {
+			err = e
+		}
+	}()
+	defer func() {
+		switch v := recover().(type) {
+		case nil:
+		case *Failure:
+			v.Trace = w.trace
+			err = v
+		default:
+			w.say("panic: %v", v)
+			fmt.Fprintln(os.Stderr, strings.Join(w.trace, "\n"))
+			panic(v)
+		}
+	}()
+	w.run()
+	w.digest.Sum(w.result.Digest[:0])
+	w.result.Devices, w.result.Events = len(w.devices), len(w.events)
+	return w.result, nil
+}
+
+// tempDir makes the run's directory.
+func tempDir(dir string) (string, error) {
+	const memory, pattern = "/dev/shm", "velosync-sim-"
+	if dir == "" {
+		if made, err := os.MkdirTemp(memory, pattern); err == nil {
+			return made, nil
+		}
+	}
+	return os.MkdirTemp(dir, pattern)
+}
+
+func (w *world) run() {
+	w.shape = newShape(w)
+	w.skews = w.chance(.7)
+	w.master = newMaster(w)
+	n := 2 + w.rng.IntN(4)
+	for i := range n {
+		w.devices = append(w.devices, newDevice(w, i, i == 0 || w.chance(.5)))
+	}
+	w.say("%d devices, %s", n, w.shape)
+	for w.step = range w.o.Steps {
+		w.tick()
+		w.act()
+	}
+	w.heal()
+}
+
+// act does one thing.
+func (w *world) act() {
+	d := w.devices[w.rng.IntN(len(w.devices))]
+	switch x := w.rng.Float64(); {
+	case x < .45:
+		d.write()
+	case x < .86:
+		d.sync()
+	case x < .91:
+		w.deliverLate()
+	case x < .945:
+		w.fault("device reopened")
+		w.say("%s is closed and opened", d)
+		d.reopen()
+	case x < .965:
+		w.master.restart()
+	case x < .98:
+		w.master.crash()
+	default:
+		w.now += 90_000 // the master forgets tombstones once a minute
+		w.say("90 s pass")
+	}
+}
+
+// heal lets all devices sync in peace, and checks that they agree.
+func (w *world) heal() {
+	w.say("the network heals")
+	w.calm = true
+	for round := range healRounds {
+		for _, d := range w.devices {
+			w.tick()
+			r := d.sync()
+			if round == healRounds-1 && (r.PushedRows > 0 || r.PulledRows > 0) {
+				w.fail("%s pushes %d rows and pulls %d in its round %d of peace: it has no end", d, r.PushedRows, r.PulledRows, round+1)
+			}
+		}
+	}
+	rows := w.master.live()
+	for _, d := range w.devices {
+		d.checkHealed(rows)
+	}
+	w.master.checkNothingLost()
+	for _, key := range sortedKeys(rows) {
+		w.say("master has %s %s", key, w.shape.show(rows[key]))
+	}
+}
+
+// tick lets time pass, not always: edits at the same time are a case of their own.
+func (w *world) tick() {
+	if w.chance(.7) {
+		w.now += 1 + w.rng.Int64N(4)
+	}
+}
+
+func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
+
+func (w *world) fault(kind string) { w.result.Faults[kind]++ }
+
+func (w *world) work(kind string, n int) { w.result.Work[kind] += n }
+
+// say adds a line to the trace, and to the digest.
+func (w *world) say(format string, args ...any) {
+	line := fmt.Sprintf("%3d %s%s", w.step, strings.Repeat("  ", w.depth), fmt.Sprintf(format, args...))
+	w.trace = append(w.trace, line)
+	io.WriteString(w.digest, line+"\n")
+}
+
+// fail ends the run.
+func (w *world) fail(format string, args ...any) {
+	panic(&Failure{Seed: w.seed, What: fmt.Sprintf(format, args...)})
+}
+
+// must ends the run where the simulation itself can't go on.
+func (w *world) must(err error, doing string) {
+	if err != nil {
+		w.fail("%s: %v", doing, err)
+	}
+}
+
+func (w *world) close() error {
+	var errs []error
+	for _, d := range w.devices {
+		errs = append(errs, d.close())
+	}
+	if w.master != nil {
+		errs = append(errs, w.master.close())
+	}
+	return errors.Join(errs...)
+}
+
+func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+
+// A shape is what a seed's table is like.
+type shape struct {
+	groups   string // the option of velosync_track
+	regs     [][]int
+	weighted bool
+	keys     []string // the model's names of the rows that there can be
+	key      keyKind
+	rows     map[string]string // what names a row in the log and on the wire, to its name here
+	pageRows int
+	parts    int // rows of a part of a push, 0: all in one
+}
+
+// The columns of the table beside its key. The last one is the weight, where there is one.
+var columns = []string{"a", "b", "c", "w"}
+
+const weightColumn = 3
+
+func newShape(w *world) shape {
+	var s shape
+	switch {
+	case w.seed%2 == 0:
+		s.groups, s.regs = `[]`, [][]int{{0}, {1}, {2}, {3}}
+	case w.seed%3 == 0:
+		s.groups, s.regs = `[["a","b"]]`, [][]int{{0, 1}, {2}, {3}}
+	default:
+		s.groups, s.regs = `[["a","b","c","w"]]`, [][]int{{0, 1, 2, 3}}
+	}
+	s.weighted = w.seed/2%2 == 0
+	for i := range 1 + w.rng.IntN(5) {
+		s.keys = append(s.keys, fmt.Sprintf("k%d", i))
+	}
+	s.key = keyKinds[w.rng.IntN(len(keyKinds))]
+	s.rows = make(map[string]string)
+	for i, key := range s.keys {
+		s.rows[textOf([]change.Value{s.key.pk(i)})] = key
+	}
+	s.pageRows = []int{1, 2, 3, 5000}[w.rng.IntN(4)]
+	s.parts = []int{0, 0, 1, 2}[w.rng.IntN(4)]
+	return s
+}
+
+func (s shape) String() string {
+	return fmt.Sprintf("%d keys (%s), groups %s, weighted %v, %d rows a page, %d a part", len(s.keys), s.key.columns, s.groups, s.weighted, s.pageRows, s.parts)
+}
+
+func (s shape) all() change.Bits { return change.AllBits(len(s.regs)) }
+
+// A keyKind is a form of primary key. Rows have a number in it.
+type keyKind struct {
+	table   string // CREATE TABLE, with the other columns
+	columns string
+	where   string
+	text    string                     // SQL that tells a row
+	values  func(i int) []change.Value // of the columns
+	pk      func(i int) change.Value   // the row's name in the log and on the wire
+}
+
+const otherColumns = "a TEXT, b TEXT, c TEXT, w REAL"
+
+var keyKinds = []keyKind{
+	{
+		table: `CREATE TABLE notes(id TEXT PRIMARY KEY NOT NULL, ` + otherColumns + `)`, columns: "id", where: "id = ?", text: "id",
+		values: func(i int) []change.Value { return []change.Value{fmt.Sprintf("k%d", i)} },
+		pk:     func(i int) change.Value { return fmt.Sprintf("k%d", i) },
+	},
+	{
+		table: `CREATE TABLE notes(id INT PRIMARY KEY NOT NULL, ` + otherColumns + `) WITHOUT ROWID`, columns: "id", where: "id = ?", text: "id",
+		values: func(i int) []change.Value { return []change.Value{int64(i) - 2} },
+		pk:     func(i int) change.Value { return int64(i) - 2 },
+	},
+	{
+		table: `CREATE TABLE notes(id BLOB PRIMARY KEY NOT NULL, ` + otherColumns + `)`, columns: "id", where: "id = ?", text: "hex(id)",
+		values: func(i int) []change.Value { return []change.Value{[]byte{0, byte(i)}} },
+		pk:     func(i int) change.Value { return []byte{0, byte(i)} },
+	},
+	{
+		table: `CREATE TABLE notes(x TEXT NOT NULL, y INT NOT NULL, ` + otherColumns + `, PRIMARY KEY (x, y))`, columns: "x, y", where: "x = ? AND y = ?", text: "x || y",
+		values: func(i int) []change.Value { return []change.Value{string(rune('p' + i/2)), int64(i % 2)} },
+		pk:     func(i int) change.Value { return fmt.Sprintf(`["t%c","i%d"]`, 'p'+i/2, i%2) },
+	},
+}
+
+// keyValues returns the values of a row's key columns.
+func (s shape) keyValues(key string) []change.Value { return s.key.values(slices.Index(s.keys, key)) }
+
+// name turns what names a row in the log and on the wire into its name here.
+func (w *world) name(pk change.Value) string {
+	key, ok := w.shape.rows[textOf([]change.Value{pk})]
+	if !ok {
+		w.fail("a row is named %v (%T), which none is", pk, pk)
+	}
+	return key
+}
+
+// show writes a row for the trace.
+func (s shape) show(row []*event) string {
+	if row == nil {
+		return "-"
+	}
+	parts := make([]string, len(row))
+	for i, e := range row {
+		parts[i] = e.String()
+	}
+	return strings.Join(parts, " ")
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

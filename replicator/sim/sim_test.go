@@ -1,0 +1,108 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// seeds returns the seeds that VELOSYNC_SIM_SEEDS names: a number of them, or "from-to".
+func seeds(t *testing.T) (from, to int64) {
+	text := os.Getenv("VELOSYNC_SIM_SEEDS")
+	if text == "" {
+		return 1, 60
+	}
+	a, b, isRange := strings.Cut(text, "-")
+	from, err := strconv.ParseInt(a, 10, 64)
+	if !isRange {
+		from, to = 1, from
+	} else if err == nil {
+		to, err = strconv.ParseInt(b, 10, 64)
+	}
+	if err != nil || to < from {
+		t.Fatalf("VELOSYNC_SIM_SEEDS is %q: want a number of seeds, or from-to", text)
+	}
+	return from, to
+}
+
+func TestSchedules(t *testing.T) {
+	from, to := seeds(t)
+	began := time.Now()
+	var next atomic.Int64
+	next.Store(from)
+	var mu sync.Mutex
+	faults, work, conflicts := make(map[string]int), make(map[string]int), make(map[string]int)
+	events, failed := 0, 0
+	var digest [32]byte // of all seeds, in any order
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for seed := next.Add(1) - 1; seed <= to; seed = next.Add(1) - 1 {
+				r, err := Run(seed, Options{})
+				mu.Lock()
+				if err != nil {
+					failed++
+					if failed <= 3 {
+						t.Errorf("%v", err)
+					} else {
+						what, _, _ := strings.Cut(err.Error(), "\n")
+						t.Errorf("%s", what)
+					}
+				}
+				add(faults, r.Faults)
+				add(work, r.Work)
+				add(conflicts, r.Conflicts)
+				events += r.Events
+				for i := range digest {
+					digest[i] ^= r.Digest[i]
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	n := to - from + 1
+	t.Logf("%d seeds in %v, %.1f a second; %d versions and deletes", n, time.Since(began).Round(time.Millisecond), float64(n)/time.Since(began).Seconds(), events)
+	t.Logf("history of all seeds: %x", digest)
+	t.Logf("faults: %s", list(faults))
+	t.Logf("work: %s", list(work))
+	t.Logf("conflicts: %s", list(conflicts))
+	if failed > 0 {
+		t.Logf("%d seeds failed", failed)
+	}
+}
+
+func add(sum, m map[string]int) {
+	for k, n := range m {
+		sum[k] += n
+	}
+}
+
+func list(m map[string]int) string {
+	parts := make([]string, 0, len(m))
+	for _, k := range sortedKeys(m) {
+		parts = append(parts, fmt.Sprintf("%s %d", k, m[k]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func TestRun_SameSeedSameHistory(t *testing.T) {
+	for _, seed := range []int64{3, 4} {
+		first, err := Run(seed, Options{})
+		again, err2 := Run(seed, Options{})
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		if first.Digest != again.Digest {
+			t.Errorf("seed %d: two runs differ: digests %x and %x", seed, first.Digest, again.Digest)
+		}
+		t.Logf("seed %d: history %x", seed, first.Digest)
+	}
+}

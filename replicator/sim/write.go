@@ -1,0 +1,323 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/velosync/velosync/capture/change"
+)
+
+// A txn is a transaction of the application, under way.
+type txn struct {
+	d    *device
+	at   int64
+	rows map[string][]*event
+	know map[string]knowledge
+
+	events []*event
+	log    []mutation // as the triggers have to log it, without lsn
+	by     [][]*event // the events of each mutation
+	said   []string
+}
+
+// write runs a transaction of ordinary SQL, and sometimes rolls it back.
+func (d *device) write() {
+	w := d.w
+	d.look("before a write")
+	if !d.hasTable {
+		return
+	}
+	w.tick()
+	w.txns++
+	x := &txn{d: d, at: w.now + d.skew, rows: make(map[string][]*event), know: make(map[string]knowledge)}
+	for _, key := range w.shape.keys {
+		x.rows[key], x.know[key] = d.rows[key], d.know[key]
+	}
+	x.exec("BEGIN IMMEDIATE")
+	n := 1
+	for n < 4 && w.chance(.35) {
+		n++
+	}
+	for range n {
+		x.statement()
+	}
+	x.readLog()
+	if w.chance(.06) {
+		w.fault("transaction rolled back")
+		x.exec("ROLLBACK")
+		w.say("%s rolls back: %s", d, strings.Join(x.said, ", "))
+		d.look("after a rollback")
+		return
+	}
+	x.exec("UPDATE _velosync_wal SET at = ? WHERE lsn > ?", x.at, int64(d.last))
+	x.exec("COMMIT")
+	for i, m := range x.log {
+		d.last = max(d.last, m.lsn)
+		m.at = x.at
+		d.log = append(d.log, m)
+		for _, e := range x.by[i] {
+			e.lsn = m.lsn
+		}
+	}
+	slices.SortFunc(d.log, func(a, b mutation) int { return int(a.lsn - b.lsn) })
+	for _, e := range x.events {
+		w.add(e)
+	}
+	d.rows, d.know = x.rows, x.know
+	w.work("transactions", 1)
+	w.work("mutations", len(x.log))
+	w.say("%s writes: %s (lsn %d)", d, strings.Join(x.said, ", "), d.last)
+	d.look("after a write")
+}
+
+func (x *txn) exec(query string, args ...change.Value) {
+	_, err := x.d.app.Exec(query, args...)
+	x.d.w.must(err, fmt.Sprintf("%s: %s", x.d, query))
+}
+
+func (x *txn) say(format string, args ...any) { x.said = append(x.said, fmt.Sprintf(format, args...)) }
+
+// statement runs one statement.
+func (x *txn) statement() {
+	w := x.d.w
+	key := w.shape.keys[w.rng.IntN(len(w.shape.keys))]
+	row := x.rows[key]
+	if row == nil {
+		x.insert(key)
+		return
+	}
+	switch p := w.rng.Float64(); {
+	case p < .16:
+		x.remove(key)
+	case p < .23:
+		x.insert(key) // over it
+	case p < .30:
+		x.rename(key)
+	case p < .34:
+		x.exec("UPDATE notes SET a = a, w = w WHERE "+w.shape.key.where, w.shape.keyValues(key)...) // changes nothing: is not logged
+	case p < .40:
+		x.all()
+	default:
+		x.update(key)
+	}
+}
+
+// fresh draws a value for a column, one that no other write has where it stands alone.
+func (x *txn) fresh(col int, alone bool) change.Value {
+	w := x.d.w
+	w.writes++
+	switch {
+	case col != weightColumn:
+		return fmt.Sprintf("%d:%d:%s", x.d.n, w.writes, columns[col])
+	case alone:
+		return float64(w.rng.IntN(3)) + float64(w.writes)/1e6
+	}
+	return []change.Value{nil, 0.0, 1.0, 2.0}[w.rng.IntN(4)]
+}
+
+func (x *txn) freshRow() []change.Value {
+	values := make([]change.Value, len(columns))
+	for _, cols := range x.d.w.shape.regs {
+		for _, c := range cols {
+			values[c] = x.fresh(c, len(cols) == 1)
+		}
+	}
+	return values
+}
+
+// wrote notes new versions of some registers of a row.
+func (x *txn) wrote(op, key string, values []change.Value, regs change.Bits) {
+	w := x.d.w
+	row := make([]*event, len(w.shape.regs))
+	copy(row, x.rows[key])
+	k := x.know[key]
+	k.regs = slices.Clone(k.regs)
+	var by []*event
+	regs.Each(func(r int) {
+		own := pick(values, w.shape.regs[r])
+		e := &event{id: len(w.events) + len(x.events), d: x.d, key: key, reg: r, txn: w.txns, values: own, text: textOf(own), exist: k.exist}
+		e.known = k.regs[r].with(e.id)
+		k.regs[r] = e.known
+		row[r] = e
+		x.events, by = append(x.events, e), append(by, e)
+	})
+	x.rows[key], x.know[key] = row, k
+	cols := regs
+	if op == "I" {
+		cols = ^change.Bits(0)
+	}
+	x.log, x.by = append(x.log, mutation{key: key, op: op, cols: cols}), append(x.by, by)
+}
+
+func (x *txn) gone(key string) {
+	w := x.d.w
+	k := x.know[key]
+	e := &event{id: len(w.events) + len(x.events), d: x.d, key: key, reg: -1, txn: w.txns, regs: k.regs, exist: k.exist}
+	e.exist = e.exist.with(e.id)
+	k.exist = e.exist
+	x.log = append(x.log, mutation{key: key, op: "D", cols: ^change.Bits(0), weight: w.weightOf(x.rows[key])})
+	x.by = append(x.by, []*event{e})
+	x.events = append(x.events, e)
+	x.rows[key], x.know[key] = nil, k
+}
+
+// insert writes a whole row, over one that is there or not.
+func (x *txn) insert(key string) {
+	w := x.d.w
+	v := x.freshRow()
+	args := append(w.shape.keyValues(key), v...)
+	names := w.shape.key.columns
+	into := " INTO notes(" + names + ", a, b, c, w) VALUES (?" + strings.Repeat(", ?", len(args)-1) + ")"
+	how := "INSERT"
+	switch {
+	case x.rows[key] != nil && w.chance(.5), w.chance(.1):
+		how = "INSERT OR REPLACE"
+	case x.rows[key] != nil || w.chance(.1):
+		x.exec("INSERT"+into+" ON CONFLICT("+names+") DO UPDATE SET a = excluded.a, b = excluded.b, c = excluded.c, w = excluded.w", args...)
+		how = "upsert"
+	}
+	if how != "upsert" {
+		x.exec(how+into, args...)
+	} else if old := x.rows[key]; old != nil {
+		x.wrote("U", key, v, x.changed(old, v))
+		x.say("upsert %s %s", key, w.shape.show(x.rows[key]))
+		return
+	}
+	x.wrote("I", key, v, w.shape.all())
+	x.say("%s %s %s", strings.ToLower(how), key, w.shape.show(x.rows[key]))
+}
+
+// changed returns the registers whose values differ.
+func (x *txn) changed(old []*event, values []change.Value) (regs change.Bits) {
+	for r, cols := range x.d.w.shape.regs {
+		if old[r].text != textOf(pick(values, cols)) {
+			regs |= change.Bit(r)
+		}
+	}
+	return regs
+}
+
+func (x *txn) remove(key string) {
+	s := x.d.w.shape
+	x.exec("DELETE FROM notes WHERE "+s.key.where, s.keyValues(key)...)
+	x.gone(key)
+	x.say("delete %s", key)
+}
+
+// rename gives a row another key, and other values: a delete and an insert.
+func (x *txn) rename(key string) {
+	w := x.d.w
+	var free []string
+	for _, k := range w.shape.keys {
+		if x.rows[k] == nil {
+			free = append(free, k)
+		}
+	}
+	if len(free) == 0 {
+		x.update(key)
+		return
+	}
+	to := free[w.rng.IntN(len(free))]
+	v := x.freshRow()
+	args := append(append(w.shape.keyValues(to), v...), w.shape.keyValues(key)...)
+	x.exec("UPDATE notes SET "+strings.ReplaceAll(w.shape.key.where, " AND", ",")+", a = ?, b = ?, c = ?, w = ? WHERE "+w.shape.key.where, args...)
+	x.gone(key)
+	x.wrote("I", to, v, w.shape.all())
+	x.say("rename %s to %s %s", key, to, w.shape.show(x.rows[to]))
+}
+
+// valuesOf returns a row's values.
+func (x *txn) valuesOf(key string) []change.Value {
+	values := make([]change.Value, len(columns))
+	for r, cols := range x.d.w.shape.regs {
+		for i, c := range cols {
+			values[c] = x.rows[key][r].values[i]
+		}
+	}
+	return values
+}
+
+// update writes some columns.
+func (x *txn) update(key string) {
+	w := x.d.w
+	v := x.valuesOf(key)
+	var set []string
+	var args []change.Value
+	put := func(c int, alone bool) {
+		v[c] = x.fresh(c, alone)
+		set, args = append(set, columns[c]+" = ?"), append(args, v[c])
+	}
+	for len(set) == 0 {
+		for _, cols := range w.shape.regs {
+			told := false
+			for _, c := range cols {
+				if c == weightColumn && len(cols) > 1 {
+					if told && w.chance(.4) { // beside a value that tells the version
+						put(c, false)
+					}
+					continue
+				}
+				if w.chance(.35) {
+					put(c, len(cols) == 1)
+					told = true
+				}
+			}
+		}
+	}
+	old := x.rows[key]
+	x.exec("UPDATE notes SET "+strings.Join(set, ", ")+" WHERE "+w.shape.key.where, append(args, w.shape.keyValues(key)...)...)
+	x.wrote("U", key, v, x.changed(old, v))
+	x.say("update %s %s", key, w.shape.show(x.rows[key]))
+}
+
+// all writes a column of all rows in one statement.
+func (x *txn) all() {
+	w := x.d.w
+	const col = 2
+	prefix := x.fresh(col, true).(string) + ":"
+	x.exec("UPDATE notes SET c = ? || "+w.shape.key.text, prefix)
+	for _, key := range w.shape.keys {
+		if x.rows[key] == nil {
+			continue
+		}
+		v := x.valuesOf(key)
+		v[col] = prefix + w.shape.keyText(key)
+		x.wrote("U", key, v, x.changed(x.rows[key], v))
+	}
+	x.say("update all rows")
+}
+
+// keyText is what the key's SQL text says of a row.
+func (s shape) keyText(key string) (text string) {
+	for _, v := range s.keyValues(key) {
+		if b, ok := v.([]byte); ok {
+			v = fmt.Sprintf("%X", b)
+		}
+		text += fmt.Sprint(v)
+	}
+	return text
+}
+
+// readLog compares what the triggers logged with what was done, and takes the LSNs.
+func (x *txn) readLog() {
+	w := x.d.w
+	found := make([]bool, len(x.log))
+	err := x.d.app.Query(`SELECT lsn, op, +pk, cols FROM _velosync_wal WHERE lsn > ? ORDER BY lsn`, []change.Value{int64(x.d.last)}, func(v []change.Value) error {
+		lsn, op, key, cols := change.LSN(v[0].(int64)), v[1].(string), w.name(v[2]), change.Bits(v[3].(int64))
+		for i := range x.log {
+			m := &x.log[i]
+			if !found[i] && m.op == op && m.key == key && m.cols == cols {
+				found[i], m.lsn = true, lsn
+				return nil
+			}
+		}
+		return fmt.Errorf("the log has %s %s %b at lsn %d, which was not done", op, key, cols, lsn)
+	})
+	w.must(err, fmt.Sprintf("%s after %s", x.d, strings.Join(x.said, ", ")))
+	for i, m := range x.log {
+		if !found[i] {
+			w.fail("%s: %s %s is not in the log", x.d, m.op, m.key)
+		}
+	}
+}
