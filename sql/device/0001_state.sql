@@ -6,6 +6,7 @@ CREATE TABLE IF NOT EXISTS _velosync_state (
   seen     INTEGER NOT NULL DEFAULT 0,   -- the device holds everything up to this seq
   acked    INTEGER NOT NULL DEFAULT 0,   -- the master's answers cover the log up to this lsn
   sent     INTEGER NOT NULL DEFAULT 0,   -- pushes under way cover it up to this lsn
+  folded   INTEGER NOT NULL DEFAULT 0,   -- how often the log was compacted in place
   applying INTEGER NOT NULL DEFAULT 0    -- 1 while remote changes are applied: triggers stay quiet
 );
 
