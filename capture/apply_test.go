@@ -465,7 +465,8 @@ func TestCompact(t *testing.T) {
 		run(t, f.Device, `UPDATE kv SET a = random(); UPDATE kv SET b = random() WHERE k = 'y'`)
 	}
 	before := pendingOf(t, f.Device)
-	gone, err := f.compact(10)
+	f.o.CompactAbove = 10
+	gone, err := f.Compact()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -481,6 +482,23 @@ func TestCompact(t *testing.T) {
 	}
 	if got := dump(t, f.Device, `SELECT lsn FROM _velosync_wal WHERE op <> 'X' ORDER BY lsn LIMIT 1`); got != "int64:3" {
 		t.Errorf("the mutation in flight has lsn %s, want 3 as before", got)
+	}
+}
+
+// TestCompact_duringFence: what a push is about to carry must not get newer LSNs.
+func TestCompact_duringFence(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k) VALUES ('x'); UPDATE kv SET a = 1; UPDATE kv SET a = 2`)
+	f.o.CompactAbove = 1
+	r := &Round{reader: f.reader, held: map[rowKey]bool{}}
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Release() }()
+	if gone, err := f.Compact(); gone != 2 || err != nil {
+		t.Fatalf("folded %d rows, %v, want 2", gone, err)
+	}
+	if err := f.fence(r); !errors.Is(err, ErrMoved) {
+		t.Errorf("fence: %v, want ErrMoved", err)
 	}
 }
 

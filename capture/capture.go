@@ -38,6 +38,9 @@ type Options struct {
 	Random io.Reader
 	// Log receives what is worth telling; nil means slog.Default().
 	Log *slog.Logger
+	// CompactAbove is how many rows the log may have before Compact folds it. Zero means
+	// 200,000.
+	CompactAbove int
 }
 
 func (o Options) defaults() Options {
@@ -49,6 +52,9 @@ func (o Options) defaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.CompactAbove <= 0 {
+		o.CompactAbove = 200_000
 	}
 	return o
 }
@@ -161,6 +167,7 @@ type State struct {
 	Seen   change.Seq
 	Acked  change.LSN
 	Sent   change.LSN
+	Folded int64 // how often the log was compacted in place
 }
 
 // State reads where the device stands.
@@ -168,7 +175,7 @@ func (d *Device) State() (State, error) {
 	var s State
 	var id []byte
 	var seen, acked, sent int64
-	found, err := d.c.Row(`SELECT device, seen, acked, sent FROM _velosync_state`, nil, &id, &seen, &acked, &sent)
+	found, err := d.c.Row(`SELECT device, seen, acked, sent, folded FROM _velosync_state`, nil, &id, &seen, &acked, &sent, &s.Folded)
 	switch {
 	case err != nil:
 		return s, fmt.Errorf("read device state: %w", err)

@@ -193,18 +193,13 @@ func (e *edit) register(i int) (seen, lsn int64) {
 	return e.seen[i], e.newest[i]
 }
 
-// compactAbove is how many log rows a device keeps before Compact folds them.
-const compactAbove = 200_000
-
 // Compact folds log rows in place, so that a long time offline does not grow the log
 // without end: of the mutations of one row that saw the same and are in no push, the
-// newest stands for all. It does nothing while the log is short, and returns how many rows
-// it took away.
-func (d *Device) Compact() (int64, error) { return d.compact(compactAbove) }
-
-func (d *Device) compact(above int) (gone int64, err error) {
-	var n int
-	if _, err := d.c.Row(`SELECT count(*) FROM _velosync_wal`, nil, &n); err != nil || n <= above {
+// newest stands for all. It does nothing while the log is short (Options.CompactAbove), and
+// returns how many rows it took away.
+func (d *Device) Compact() (gone int64, err error) {
+	var span int
+	if _, err := d.c.Row(`SELECT max(lsn) - min(lsn) FROM _velosync_wal`, nil, &span); err != nil || span < d.o.CompactAbove {
 		return 0, err
 	}
 	err = d.c.Tx(func() error {
@@ -273,7 +268,8 @@ func (d *Device) compact(above int) (gone int64, err error) {
 			}
 		}
 		gone = int64(len(drop))
-		return nil
+		_, err = d.c.Exec(`UPDATE _velosync_state SET folded = folded + 1`)
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("compact the log: %w", err)

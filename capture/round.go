@@ -53,6 +53,7 @@ type Round struct {
 
 	held   map[rowKey]bool
 	acked  change.LSN
+	folded int64
 	reader *Device // holds the read transaction that the push is read from; nil: released
 }
 
@@ -98,7 +99,7 @@ func (r *Round) open() error {
 	if err != nil {
 		return err
 	}
-	r.Device, r.Seen, r.acked = s.Device, s.Seen, s.Acked
+	r.Device, r.Seen, r.acked, r.folded = s.Device, s.Seen, s.Acked, s.Folded
 	var last int64
 	if _, err := d.c.Row(`SELECT coalesce(max(lsn), 0) FROM _velosync_wal`, nil, &last); err != nil {
 		return err
@@ -130,8 +131,8 @@ func (d *Device) fence(r *Round) error {
 		if err != nil {
 			return err
 		}
-		if s.Device != r.Device || s.Seen != r.Seen {
-			return ErrMoved
+		if s.Device != r.Device || s.Seen != r.Seen || s.Folded != r.folded {
+			return ErrMoved // or what the push holds was given newer LSNs since it was read
 		}
 		if _, err := d.c.Exec(`INSERT INTO _velosync_name(name) VALUES (?)`, r.Name[:]); err != nil {
 			return err

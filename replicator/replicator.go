@@ -72,6 +72,10 @@ type Options struct {
 	// "push", "page", "apply", "ack". An error ends the round there, as a crash would.
 	Step func(step string) error
 
+	// CompactAbove is how many rows the log may have before it is compacted in place. Zero
+	// means 200,000.
+	CompactAbove int
+
 	// Limits bound what is read from the master.
 	Limits wire.Limits
 	// Parts bound what is sent at a time.
@@ -211,7 +215,7 @@ func (r *Replicator) open(dsn string) (err error) {
 			return fmt.Errorf("open %s: %w", r.path, err)
 		}
 	}
-	co := capture.Options{Now: r.o.Now, Random: r.o.Random, Log: r.o.Log}
+	co := capture.Options{Now: r.o.Now, Random: r.o.Random, Log: r.o.Log, CompactAbove: r.o.CompactAbove}
 	if r.device, err = capture.Open(r.conns[0], co); err != nil {
 		return fmt.Errorf("open %s: %w", r.path, err)
 	}

@@ -51,6 +51,7 @@ var ErrRestored = errors.New("replicator: the master was restored from an older 
 const (
 	mostTries = 12 // rounds of one Sync
 	parkAfter = 4  // tries that met a constraint before rows are parked
+	mostNames = 5000
 )
 
 // Sync runs a round: it pushes all that is pending, applies what others wrote, and
@@ -151,11 +152,21 @@ func (r *Replicator) round(ctx context.Context, round *Round, parts capture.Limi
 	if err := r.device.TrackExisting(r.o.Track); err != nil {
 		return err
 	}
+	if folded, err := r.device.Compact(); err != nil {
+		return err
+	} else if folded > 0 {
+		r.log.Info("log compacted in place", "rows", folded)
+	}
 	cr, err := r.device.Begin(r.reader, name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, cr.Release()) }()
+	if len(cr.Names) > mostNames {
+		// So many pushes without an answer that their names do not fit: a new id needs none.
+		_, err := r.device.Fork()
+		return errors.Join(err, capture.ErrMoved)
+	}
 	round.FirstSync = cr.Space == nil
 	// The tables travel when the master can't know them by their digest.
 	sendTables = sendTables || cr.Space == nil || cr.Space.Digest() != cr.Tables.Digest()

@@ -98,7 +98,7 @@ func (d *device) open() {
 	quiet := slog.New(slog.DiscardHandler)
 	r, err := replicator.New(d.file, replicator.Options{
 		Master: "http://localhost", Space: space, Transport: &link{d}, Now: d.now, Random: w.random, Log: quiet,
-		Step: d.stepOf, Parts: capture.Limits{Rows: w.shape.parts},
+		Step: d.stepOf, Parts: capture.Limits{Rows: w.shape.parts}, CompactAbove: w.shape.compact,
 	})
 	w.must(err, fmt.Sprintf("open the replicator of %s", d))
 	d.r = r

@@ -270,6 +270,7 @@ type shape struct {
 	rows     map[string]string // what names a row in the log and on the wire, to its name here
 	pageRows int
 	parts    int // rows of a part of a push, 0: all in one
+	compact  int // log rows above which the log is compacted in place, 0: as in earnest
 }
 
 // The columns of the table beside its key. The last one is the weight, where there is one.
@@ -298,11 +299,12 @@ func newShape(w *world) shape {
 	}
 	s.pageRows = []int{1, 2, 3, 5000}[w.rng.IntN(4)]
 	s.parts = []int{0, 0, 1, 2}[w.rng.IntN(4)]
+	s.compact = []int{0, 1, 3, 10}[w.rng.IntN(4)]
 	return s
 }
 
 func (s shape) String() string {
-	return fmt.Sprintf("%d keys (%s), groups %s, weighted %v, %d rows a page, %d a part", len(s.keys), s.key.columns, s.groups, s.weighted, s.pageRows, s.parts)
+	return fmt.Sprintf("%d keys (%s), groups %s, weighted %v, %d rows a page, %d a part, compacted above %d", len(s.keys), s.key.columns, s.groups, s.weighted, s.pageRows, s.parts, s.compact)
 }
 
 func (s shape) all() change.Bits { return change.AllBits(len(s.regs)) }
