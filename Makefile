@@ -15,6 +15,7 @@ FUZZ_TIME  ?= 60s
 help:
 	@echo 'make demo    two devices and a master on this machine, from search to convergence'
 	@echo 'make build   bin/masterd and bin/velosync'
+	@echo 'make extension  dist/velosync.so: vector search for the sqlite3 shell, Python and others'
 	@echo 'make test    everything that has to pass: formatting, vet, staticcheck, tests with -race,'
 	@echo '             C with the address sanitizer, 5 s of each fuzz target, 1,000 simulated schedules'
 	@echo 'make bench   the figures of the README, as a table'

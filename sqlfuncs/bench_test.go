@@ -97,6 +97,69 @@ func benchmarkScan(b *testing.B, rows, dim int) {
 	b.ReportMetric(median(2)/median(1), "cosine/bytes")
 }
 
+// BenchmarkTypes scans a table of nothing but vectors, one type after the other: what a narrower
+// type saves. Each row is compared with a
+// bound query of its type: by cosine, bits by Hamming.
+func BenchmarkTypes(b *testing.B) {
+	b.Run("rows=100k/dim=384", func(b *testing.B) { benchmarkTypes(b, 100_000, 384) })
+}
+
+func benchmarkTypes(b *testing.B, rows, dim int) {
+	db := openDB(b, "file:"+filepath.Join(b.TempDir(), "types.db")+"?_journal_mode=WAL&_cache_size=-65536")
+	mustExec(b, db, `PRAGMA mmap_size=1073741824`)
+	types := []struct{ name, make, query string }{
+		{"float64", `vec_f64(?)`, `vec_distance_cosine(e, ?)`},
+		{"float32", `?`, `vec_distance_cosine(e, ?)`},
+		{"float16", `vec_f16(?)`, `vec_distance_cosine(e, ?)`},
+		{"bfloat16", `vec_bf16(?)`, `vec_distance_cosine(e, ?)`},
+		{"int8", `vec_quantize_int8(?, 'unit')`, `vec_distance_cosine(e, ?)`},
+		{"bit", `vec_quantize_binary(?)`, `vec_distance_hamming(e, ?)`},
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	random := func() Vector {
+		v := make(Vector, dim)
+		for i := range v {
+			v[i] = float32(r.NormFloat64() / 20)
+		}
+		return v
+	}
+	tx, err := db.Begin()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, t := range types {
+		if _, err := tx.Exec(`CREATE TABLE ` + t.name + `(id INTEGER PRIMARY KEY, e BLOB)`); err != nil {
+			b.Fatal(err)
+		}
+		insert, err := tx.Prepare(`INSERT INTO ` + t.name + `(e) VALUES (` + t.make + `)`)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for range rows {
+			if _, err := insert.Exec(random()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		insert.Close()
+	}
+	if err := tx.Commit(); err != nil {
+		b.Fatal(err)
+	}
+	mustExec(b, db, `PRAGMA wal_checkpoint(TRUNCATE)`)
+	for _, t := range types {
+		query, err := eval(b, db, t.make, random())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(t.name, func(b *testing.B) {
+			for b.Loop() {
+				drain(b, db, `SELECT id FROM `+t.name+` ORDER BY `+t.query+` LIMIT 10`, []any{query})
+			}
+			b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mrows/s")
+		})
+	}
+}
+
 func drain(b *testing.B, db *sql.DB, query string, args []any) {
 	rows, err := db.Query(query, args...)
 	if err != nil {

@@ -1,6 +1,6 @@
 #include "kernels.h"
 
-#define MAX_KERNELS 4
+#define MAX_KERNELS 8
 
 const vs_kernels *vs_best = &vs_ref;
 
@@ -19,6 +19,7 @@ const vs_kernels *vs_kernels_at(int i) {
 }
 
 void vs_choose_kernels(void) {
-  const vs_kernels *k;
-  for (int i = 0; (k = vs_kernels_at(i)) != NULL; i++) vs_best = k;
+  const vs_kernels *list[MAX_KERNELS];
+  int n = vs_machine_kernels(list, MAX_KERNELS);
+  vs_best = n > 0 ? list[n - 1] : &vs_ref;
 }

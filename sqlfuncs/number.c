@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "half.h"
+
 /* A float64 needs at most 767 significant digits to be rounded right; what follows only
  * matters by being zero or not. */
 #define MAX_DIGITS 800
@@ -108,11 +110,21 @@ static int layout(char *out, int negative, const char *digits, int n, int point)
   return (int)(p - out);
 }
 
+/* same reports whether x and back are one number of so many bits of mantissa. */
+static int same(double x, double back, int bits) {
+  switch (bits) {
+  case 8: return vs_bf16_bits(x) == vs_bf16_bits(back);
+  case 11: return vs_f16_bits(x) == vs_f16_bits(back);
+  case 24: return (float)x == (float)back;
+  default: return x == back;
+  }
+}
+
 /* print tries least, least + 1, … most significant digits until the number reads back. */
-static int print(char *out, double x, int least, int most, int narrow) {
+static int print(char *out, double x, int least, int most, int bits) {
   if (x == 0) return layout(out, 1 / x < 0, "0", 1, 1);
   int len = 0;
-  if (fabs(x) < (narrow ? FLT_MIN : DBL_MIN)) least = 1; /* denormals hold fewer digits */
+  if (fabs(x) < (bits == 53 ? DBL_MIN : FLT_MIN)) least = 1; /* denormals hold fewer digits */
   for (int n = least; n <= most; n++) {
     char buf[48], digits[24];
     int k = 0, i = 0;
@@ -122,11 +134,22 @@ static int print(char *out, double x, int least, int most, int narrow) {
     len = layout(out, x < 0, digits, k, atoi(buf + i + 1) + 1);
     double back;
     vs_scan_number(out, (size_t)len, &back);
-    if (narrow ? (float)back == (float)x : back == x) break;
+    if (same(x, back, bits)) break;
   }
   return len;
 }
 
-int vs_print_f32(char out[VS_NUMBER_MAX], float x) { return print(out, x, 6, 9, 1); }
+/* 65504 would read back from 65500 too, but whoever sees a whole number takes it for exact. */
+static int is_small_whole(float x) { return x == floorf(x) && fabsf(x) < 100000; }
 
-int vs_print_f64(char out[VS_NUMBER_MAX], double x) { return print(out, x, 15, 17, 0); }
+int vs_print_bf16(char out[VS_NUMBER_MAX], float x) {
+  return is_small_whole(x) ? vs_print_f32(out, x) : print(out, x, 1, 4, 8);
+}
+
+int vs_print_f16(char out[VS_NUMBER_MAX], float x) {
+  return is_small_whole(x) ? vs_print_f32(out, x) : print(out, x, 1, 5, 11);
+}
+
+int vs_print_f32(char out[VS_NUMBER_MAX], float x) { return print(out, x, 6, 9, 24); }
+
+int vs_print_f64(char out[VS_NUMBER_MAX], double x) { return print(out, x, 15, 17, 53); }

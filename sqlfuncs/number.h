@@ -18,9 +18,12 @@ long vs_scan_number(const char *text, size_t len, double *value);
 /* Room for any number that vs_print_f32 and vs_print_f64 write, with its NUL. */
 #define VS_NUMBER_MAX 32
 
-/* vs_print_f32 and vs_print_f64 write a finite number as JSON, as short as they can with
- * vs_scan_number still reading back the same value (the same float32, for vs_print_f32).
- * Whole numbers have no point. Return the length without the NUL. */
+/* vs_print_… write a finite number as JSON, as short as they can with vs_scan_number still
+ * reading back the same float64, float32, float16 or bfloat16. Whole numbers have no point, and
+ * below 100,000 all their digits.
+ * Return the length without the NUL. */
+int vs_print_bf16(char out[VS_NUMBER_MAX], float x);
+int vs_print_f16(char out[VS_NUMBER_MAX], float x);
 int vs_print_f32(char out[VS_NUMBER_MAX], float x);
 int vs_print_f64(char out[VS_NUMBER_MAX], double x);
 

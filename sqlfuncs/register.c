@@ -1,3 +1,5 @@
+/* In the program that links SQLite. The loadable extension has its own way in, extension.c. */
+#ifndef VS_EXTENSION
 #include "register.h"
 
 #include "functions.h"
@@ -11,7 +13,7 @@ static __thread enum { IDLE, WANTED, DONE } state;
 static int on_open(sqlite3 *db, char **error, const void *api) {
   (void)error, (void)api;
   if (state != WANTED) return SQLITE_OK;
-  int rc = vs_register_functions(db);
+  int rc = vs_register(db);
   state = rc == SQLITE_OK ? DONE : IDLE;
   return rc;
 }
@@ -29,3 +31,4 @@ int vs_end_open(void) {
   state = IDLE;
   return done;
 }
+#endif

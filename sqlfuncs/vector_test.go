@@ -90,6 +90,128 @@ func TestVector_Golden(t *testing.T) {
 	}
 }
 
+// packedGolden is one blob of testdata/format.json, which was not written by this code.
+type packedGolden struct {
+	Name     string `json:"name"`
+	Type     string `json:"type"`     // as vec_type
+	Function string `json:"function"` // that writes it; "" if it is only read
+	Elements string `json:"elements"` // as vec_to_json
+	Blob     string `json:"blob"`     // hex
+}
+
+func packedGoldens(t testing.TB) []packedGolden {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "format.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []packedGolden
+	if err := json.Unmarshal(text, &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// Every type of FORMAT.md is read and written to the byte, in C and in Go.
+func TestVector_Format(t *testing.T) {
+	db := openDB(t, ":memory:")
+	seen := map[string]bool{}
+	for _, g := range packedGoldens(t) {
+		t.Run(g.Name, func(t *testing.T) {
+			blob, err := hex.DecodeString(g.Blob)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen[g.Type] = true
+			var kind, text string
+			var length int
+			if err := db.QueryRow(`SELECT vec_type(?1), vec_to_json(?1), vec_length(?1)`, blob).Scan(&kind, &text, &length); err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(g.Elements, ",") + 1; kind != g.Type || text != g.Elements || length != n {
+				t.Errorf("read as %s %s of %d, want %s %s of %d", kind, text, length, g.Type, g.Elements, n)
+			}
+			if g.Function != "" {
+				for _, from := range []any{g.Elements, blob} {
+					if got, err := eval(t, db, g.Function+`(?)`, from); err != nil || hex.EncodeToString(got.([]byte)) != g.Blob {
+						t.Errorf("%s of a %T gave %x, %v; want %s", g.Function, from, got, err, g.Blob)
+					}
+				}
+			}
+			// Go
+			values := map[string]column{"vec_f32": new(Vector), "vec_f64": new(Vector64), "vec_f16": new(VectorF16), "vec_bf16": new(VectorBF16), "vec_int8": new(VectorInt8), "vec_bit": new(VectorBit)}
+			if v := values[g.Function]; v != nil {
+				for _, from := range []any{g.Elements, blob} {
+					if err := v.Scan(from); err != nil {
+						t.Fatal(err)
+					}
+					if got, err := v.Value(); err != nil || hex.EncodeToString(got.([]byte)) != g.Blob {
+						t.Errorf("%T scanned from a %T packs to %x, %v; want %s", v, from, got, err, g.Blob)
+					}
+				}
+			}
+			inGo, err := UnpackF64(blob)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var inC Vector64
+			if err := db.QueryRow(`SELECT vec_f64(?)`, blob).Scan(&inC); err != nil || !slices.Equal(inC, inGo) {
+				t.Errorf("elements in C %v, in Go %v, %v", inC, inGo, err)
+			}
+		})
+	}
+	for _, kind := range []string{"float32", "float64", "float16", "bfloat16", "int8", "bit", "float8"} {
+		if !seen[kind] {
+			t.Errorf("testdata/format.json has no %s", kind)
+		}
+	}
+}
+
+// Every number of 16 bits, what lies half way to the next, and just off the half.
+func TestHalf(t *testing.T) {
+	for _, f := range []struct {
+		format half
+		bits   func(float64) uint16
+		value  func(uint16) float32
+	}{{float16, f16Bits, f16Value}, {bfloat16, bf16Bits, bf16Value}} {
+		check := func(x float64, want uint16) {
+			t.Helper()
+			for _, negative := range []bool{false, true} {
+				if negative {
+					x, want = -x, want|0x8000
+				}
+				bits, fits := f.format.bits(x)
+				if inC := f.bits(x); bits != want || inC != want {
+					t.Errorf("%v has bits %#x in Go, %#x in C, want %#x", x, bits, inC, want)
+				}
+				if finite := f.format.value(want); fits == math.IsInf(finite, 0) {
+					t.Errorf("%v fits: %v, want %v", x, fits, !fits)
+				}
+			}
+		}
+		infinity := uint16(1<<(15-f.format)-1) << f.format
+		for h := range infinity {
+			x, next := f.format.value(h), f.format.value(h+1)
+			if h+1 == infinity { // where the next number would be
+				next = x + x - f.format.value(h-1)
+			}
+			middle := (x + next) / 2
+			check(x, h)
+			check(middle, h+h&1)
+			check(math.Nextafter(middle, 0), h)
+			check(math.Nextafter(middle, math.Inf(1)), h+1)
+		}
+		for h := range 1 << 16 {
+			inGo, inC := f.format.value(uint16(h)), float64(f.value(uint16(h)))
+			if math.Float64bits(inGo) != math.Float64bits(inC) && !(math.IsNaN(inGo) && math.IsNaN(inC)) {
+				t.Errorf("%#x is %v in Go, %v in C", h, inGo, inC)
+			}
+		}
+		check(math.MaxFloat64, infinity)
+		check(5e-324, 0)
+	}
+}
+
 func TestVector_Errors(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	tests := []struct {
@@ -106,6 +228,14 @@ func TestVector_Errors(t *testing.T) {
 		{"too large for float32", func() error { return new(Vector).Scan("[1e39]") }, "sqlfuncs: vector has an element [0], counting from 0, beyond the range of a float32; keep it as float64 with vec_f64"},
 		{"number", func() error { return new(Vector).Scan(int64(1)) }, "sqlfuncs: vector cannot come from a int64; a column of vectors holds blobs, or JSON arrays as text"},
 		{"number into float64", func() error { return new(Vector64).Scan(1.5) }, "sqlfuncs: vector cannot come from a float64; a column of vectors holds blobs, or JSON arrays as text"},
+		{"too large for float16", func() error { _, err := VectorF16{1, 65520}.Value(); return err }, "sqlfuncs: vector has an element [1], counting from 0, beyond the range of a float16, 65504; keep it as float32 with vec_f32"},
+		{"too large for bfloat16", func() error { _, err := VectorBF16{3.4e38}.Value(); return err }, "sqlfuncs: vector has an element [0], counting from 0, beyond the range of a bfloat16; keep it as float64 with vec_f64"},
+		{"NaN as float16", func() error { _, err := PackF16([]float32{float32(nan)}); return err }, "sqlfuncs: vector has NaN as element [0], counting from 0; vectors hold finite numbers"},
+		{"no int8", func() error { return new(VectorInt8).Scan("[1,1.5]") }, "sqlfuncs: vector has an element [1], counting from 0, that is no whole number from -128 to 127; vec_quantize_int8 makes int8 of a unit vector"},
+		{"no bit", func() error { return new(VectorBit).Scan("[1,-1]") }, "sqlfuncs: vector has an element [1], counting from 0, that is neither 0 nor 1; vec_quantize_binary makes bits of any vector"},
+		{"empty int8", func() error { _, err := VectorInt8{}.Value(); return err }, "sqlfuncs: vector is empty; a vector has at least one element"},
+		{"too many bits", func() error { _, err := PackBit(make([]bool, 65537)); return err }, "sqlfuncs: vector has 65537 dimensions; the most is 65536"},
+		{"number into bits", func() error { return new(VectorBit).Scan(true) }, "sqlfuncs: vector cannot come from a bool; a column of vectors holds blobs, or JSON arrays as text"},
 		{"text", func() error { return new(Vector64).Scan("[1,x]") }, "sqlfuncs: vector is not a JSON array of numbers: 'x' at character 4, where a number should be"},
 	}
 	for _, tt := range tests {
@@ -126,11 +256,37 @@ func TestVector_Null(t *testing.T) {
 	if err := errors.Join(v.Scan(nil), w.Scan(nil)); err != nil || v != nil || w != nil {
 		t.Errorf("NULL scanned as %v and %v, %v; want nil", v, w, err)
 	}
+	for _, v := range []column{new(VectorF16), new(VectorBF16), new(VectorInt8), new(VectorBit)} {
+		if err := errors.Join(v.Scan("[1]"), v.Scan(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := v.Value(); got != nil || err != nil {
+			t.Errorf("%T of NULL gave %v, %v; want NULL", v, got, err)
+		}
+	}
 	if got, err := v.Value(); got != nil || err != nil {
 		t.Errorf("nil Vector gave %v, %v; want NULL", got, err)
 	}
 	if got, err := w.Value(); got != nil || err != nil {
 		t.Errorf("nil Vector64 gave %v, %v; want NULL", got, err)
+	}
+}
+
+// A blob of even length is raw elements only where the type says so.
+func TestVector_Raw(t *testing.T) {
+	var i VectorInt8
+	var b VectorBit
+	if err := i.Scan([]byte{1, 255, 128, 16}); err != nil || !slices.Equal(i, VectorInt8{1, -1, -128, 16}) {
+		t.Errorf("raw int8 read as %v, %v", i, err)
+	}
+	if err := i.Scan([]byte{16}); err != nil || !slices.Equal(i, VectorInt8{16}) {
+		t.Errorf("one raw int8 read as %v, %v", i, err)
+	}
+	if err := b.Scan([]byte{0xf0}); err != nil || !slices.Equal(b, VectorBit{false, false, false, false, true, true, true, true}) {
+		t.Errorf("a raw byte of bits read as %v, %v", b, err)
+	}
+	if err := i.Scan([]byte{1, 2, 3}); err == nil {
+		t.Errorf("three raw bytes read as %v, want an error", i)
 	}
 }
 
@@ -252,29 +408,31 @@ func TestParseNumber_Long(t *testing.T) {
 func TestFunctions_AgainstGo(t *testing.T) {
 	db := openDB(t, ":memory:")
 	r := newRand(t)
+	// exact in every float type, so that the type changes nothing but the rounding of sums
+	round := func(r *rand.Rand) float64 { return float64(r.IntN(255)-127) / 64 }
 	for range 300 {
 		n := 1 + r.IntN(600)
 		a, b := make(Vector64, n), make(Vector64, n)
 		for i := range n {
-			// exact as float32, so that the type changes nothing but the rounding of sums
-			a[i], b[i] = float64(float32(r.NormFloat64())), float64(float32(r.NormFloat64()))
+			a[i], b[i] = round(r), round(r)
 		}
-		var dot, aa, bb, l2 float64
+		var dot, aa, bb, l2, l1 float64
 		for i := range n {
 			dot += a[i] * b[i]
 			aa += a[i] * a[i]
 			bb += b[i] * b[i]
 			l2 += (a[i] - b[i]) * (a[i] - b[i])
+			l1 += math.Abs(a[i] - b[i])
 		}
-		want := []float64{dot / math.Sqrt(aa*bb), dot, math.Sqrt(l2), 1 - dot/math.Sqrt(aa*bb)}
-		scale := []float64{1, math.Sqrt(aa * bb), math.Sqrt(l2), 1}
+		want := []float64{dot / math.Sqrt(aa*bb), dot, math.Sqrt(l2), 1 - dot/math.Sqrt(aa*bb), l1}
+		scale := []float64{1, math.Sqrt(aa * bb), math.Sqrt(l2), 1, l1}
 		va, vb := form(r, a), form(r, b)
 		if _, bytesA := va.([]byte); bytesA {
 			vb = b // two untagged blobs would both be float32
 		}
-		got := make([]float64, 4)
-		if err := db.QueryRow(`SELECT cosine_similarity(?1, ?2), dot_product(?1, ?2), vec_distance_L2(?1, ?2), vec_distance_cosine(?1, ?2)`,
-			va, vb).Scan(&got[0], &got[1], &got[2], &got[3]); err != nil {
+		got := make([]float64, 5)
+		if err := db.QueryRow(`SELECT cosine_similarity(?1, ?2), dot_product(?1, ?2), vec_distance_L2(?1, ?2), vec_distance_cosine(?1, ?2), vec_distance_L1(?1, ?2)`,
+			va, vb).Scan(&got[0], &got[1], &got[2], &got[3], &got[4]); err != nil {
 			t.Fatal(err)
 		}
 		for i := range want {
@@ -287,7 +445,15 @@ func TestFunctions_AgainstGo(t *testing.T) {
 
 // form returns v in one of the forms that SQL reads.
 func form(r *rand.Rand, v Vector64) any {
-	switch r.IntN(4) {
+	narrow := make([]float32, len(v))
+	for i, x := range v {
+		narrow[i] = float32(x)
+	}
+	switch r.IntN(6) {
+	case 4:
+		return VectorF16(narrow)
+	case 5:
+		return VectorBF16(narrow)
 	case 0:
 		return v
 	case 1:
@@ -296,9 +462,5 @@ func form(r *rand.Rand, v Vector64) any {
 		text, _ := json.Marshal([]float64(v))
 		return string(text)
 	}
-	narrow := make(Vector, len(v))
-	for i, x := range v {
-		narrow[i] = float32(x)
-	}
-	return narrow
+	return Vector(narrow)
 }
