@@ -417,6 +417,8 @@ func TestFinish_refusesHostileTables(t *testing.T) {
 		`CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, extra)`,
 		`CREATE TRIGGER t AFTER INSERT ON kv BEGIN SELECT 1; END`,
 		`CREATE VIRTUAL TABLE t USING fts5(x)`,
+		`CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL CHECK (velosync_untrack('kv') IS NOT 1))`,
+		`CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL DEFAULT ("velosync_resolve" (1, 'mine')))`,
 		``,
 	} {
 		f := newFile(t, kv)

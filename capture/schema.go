@@ -57,6 +57,7 @@ func (d *Device) adopt(want *change.Table) (made bool, err error) {
 
 var (
 	createTable = regexp.MustCompile(`(?is)^\s*CREATE\s+TABLE\s+("(?:[^"]|"")*"|` + "`[^`]*`" + `|\[[^\]]*\]|'[^']*'|[^\s("'` + "`" + `\[]+)\s*\(`)
+	callsUs     = regexp.MustCompile(`(?i)velosync_\w+["'\x60\]]?\s*\(`)
 	createIndex = regexp.MustCompile(`(?is)^\s*CREATE\s+(UNIQUE\s+)?INDEX\s+`)
 )
 
@@ -70,6 +71,11 @@ func checkTable(t *change.Table) error {
 	m := createTable.FindStringSubmatch(t.SQL)
 	if m == nil || !oneStatement(t.SQL) || !strings.EqualFold(unquote(m[1]), t.Name) {
 		return fmt.Errorf("the space's table %q comes with SQL that is no CREATE TABLE of it: %.80q", t.Name, t.SQL)
+	}
+	// Our functions change what is tracked: a CHECK or a DEFAULT that calls one would run it
+	// whenever the application writes.
+	if callsUs.MatchString(t.SQL + "\n" + strings.Join(t.Indexes, "\n")) {
+		return fmt.Errorf("the space's table %q calls a velosync_ function in its declaration: such a table is not made here", t.Name)
 	}
 	for _, index := range t.Indexes {
 		if !createIndex.MatchString(index) || !oneStatement(index) {
