@@ -104,7 +104,6 @@ func fullPush() *change.Push {
 		More:    true,
 		Page:    77,
 		Paging:  true,
-		Compare: true, Compared: 70,
 		Blocks: []change.Block{
 			{
 				Table: 1,
