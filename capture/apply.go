@@ -71,9 +71,21 @@ func (d *Device) foreignKeysOff() (restore func() error, err error) {
 
 // A pendingRow is what of a row was written since the push.
 type pendingRow struct {
-	cols change.Bits
+	known bool
+	cols  change.Bits
 	// evicted says that there are only warnings of a REPLACE: pending if the row is gone.
 	evicted bool
+}
+
+// and adds a log row.
+func (p pendingRow) and(op string, cols int64) pendingRow {
+	evict := op == "E"
+	p.evicted = evict && (!p.known || p.evicted)
+	if !evict {
+		p.cols |= change.Bits(cols)
+	}
+	p.known = true
+	return p
 }
 
 type underRow struct{ reg, seen int64 }
@@ -186,13 +198,7 @@ func (a *applier) check() error {
 func (a *applier) readLater() error {
 	return a.d.c.Query(`SELECT tbl, pk, cols, op FROM _velosync_wal WHERE lsn > ? AND op <> 'X'`, []change.Value{int64(a.r.Through)}, func(v []change.Value) error {
 		k := keyFor(v[0].(int64), v[1])
-		p, known := a.later[k]
-		evict := v[3].(string) == "E"
-		p.evicted = evict && (!known || p.evicted)
-		if !evict {
-			p.cols |= change.Bits(v[2].(int64))
-		}
-		a.later[k] = p
+		a.later[k] = a.later[k].and(v[3].(string), v[2].(int64))
 		return nil
 	})
 }
@@ -782,10 +788,25 @@ func (a *applier) move() error {
 	if _, err := d.c.Exec(`DELETE FROM _velosync_name WHERE name <> ?`, a.r.Name[:]); err != nil {
 		return err
 	}
+	if err := d.setEpochs(a.last.Epochs, to); err != nil {
+		return err
+	}
+	if _, err := d.c.Row(`SELECT count(*) FROM _velosync_parked`, nil, &a.result.Parked); err != nil {
+		return err
+	}
+	_, err := d.c.Exec(`DELETE FROM _velosync_conflict WHERE settled_at < ?`, d.now()-settledKept)
+	if err == nil {
+		_, err = d.c.Exec(`UPDATE _velosync_sync SET last_sync = ?, last_error = NULL, was = 0, compared = 0`, d.now())
+	}
+	return err
+}
+
+// setEpochs writes down the master's epochs up to a seq.
+func (d *Device) setEpochs(epochs []change.Epoch, to change.Seq) error {
 	if _, err := d.c.Exec(`DELETE FROM _velosync_epoch`); err != nil {
 		return err
 	}
-	for _, e := range a.last.Epochs {
+	for _, e := range epochs {
 		if e.First > to {
 			continue // nothing of it was seen
 		}
@@ -793,14 +814,7 @@ func (a *applier) move() error {
 			return err
 		}
 	}
-	if _, err := d.c.Row(`SELECT count(*) FROM _velosync_parked`, nil, &a.result.Parked); err != nil {
-		return err
-	}
-	_, err := d.c.Exec(`DELETE FROM _velosync_conflict WHERE settled_at < ?`, d.now()-settledKept)
-	if err == nil {
-		_, err = d.c.Exec(`UPDATE _velosync_sync SET last_sync = ?, last_error = NULL`, d.now())
-	}
-	return err
+	return nil
 }
 
 // isConstraint reports whether SQLite, or a RAISE in a trigger, refused a row. A full

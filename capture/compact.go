@@ -49,6 +49,14 @@ type edit struct {
 	weight    change.Value // of the newest delete
 	cols      change.Bits
 	mutations int
+	// live says that there are mutations of the application, liveCols which registers they
+	// wrote. back are the registers that are pushed back after a master's restore, by
+	// mutations up to backLSN that rank by backAt; see Comparison.
+	live     bool
+	liveCols change.Bits
+	back     change.Bits
+	backLSN  int64
+	backAt   int64
 	// evicted says that the log has only warnings of a REPLACE: the row counts if it is gone.
 	evicted bool
 	// seen and newest are by register, and empty while all mutations agree with seen0 and
@@ -107,7 +115,14 @@ func (e *edit) add(r logRow, registers int) {
 	if r.op == 'D' {
 		e.weight = r.weight
 	}
-	e.at = max(e.at, r.at)
+	if r.op == 'B' {
+		e.back |= cols
+		e.backLSN, e.backAt = max(e.backLSN, r.lsn), max(e.backAt, r.at)
+	} else {
+		e.live = true
+		e.liveCols |= cols
+		e.at = max(e.at, r.at)
+	}
 	e.existence = min(e.existence, r.seen)
 	switch {
 	case first:
@@ -183,6 +198,31 @@ func (e *edit) stamp(set change.Bits) change.EditStamp {
 	return s
 }
 
+// pushedBack returns which registers the edit pushes back, none where what the application
+// has written since says it all. A row is pushed back whole where the master may lack it.
+func (e *edit) pushedBack(all change.Bits) change.Bits {
+	rest := e.back &^ e.liveCols
+	if rest != 0 && e.back == all {
+		return all
+	}
+	return rest
+}
+
+// backStamp is stamp for what is pushed back: its rank is below that of every live edit.
+func (e *edit) backStamp(set change.Bits) change.EditStamp {
+	s := e.stamp(set)
+	s.LSN, s.Time, s.Weight = change.LSN(e.backLSN), e.backAt, change.PushedBack
+	s.Regs = nil
+	set.Each(func(i int) {
+		seen, lsn := e.register(i)
+		lsn = min(lsn, e.backLSN) // else the register was written since, and is shipped again
+		if seen != int64(s.Seen) || lsn != e.backLSN {
+			s.Regs = append(s.Regs, change.RegEdit{Reg: i, Seen: change.Seq(seen), LSN: change.LSN(lsn)})
+		}
+	})
+	return s
+}
+
 func (e *edit) register(i int) (seen, lsn int64) {
 	switch {
 	case !e.cols.Has(i):
@@ -213,6 +253,7 @@ func (d *Device) Compact() (gone int64, err error) {
 		type group struct {
 			rowKey
 			seen int64
+			back bool
 		}
 		type sum struct {
 			lsn  int64
@@ -224,7 +265,7 @@ func (d *Device) Compact() (gone int64, err error) {
 		from := max(s.Sent, s.Acked)
 		sums := make(map[group]*sum)
 		err = d.c.Query(`SELECT lsn, tbl, op, pk, cols, seen FROM _velosync_wal WHERE lsn > ? AND op <> 'X' ORDER BY lsn`, []change.Value{int64(from)}, func(v []change.Value) error {
-			g := group{keyFor(v[1].(int64), v[3]), v[5].(int64)}
+			g := group{keyFor(v[1].(int64), v[3]), v[5].(int64), v[2].(string) == "B"}
 			x := sums[g]
 			if x == nil {
 				x = &sum{}

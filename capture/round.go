@@ -42,9 +42,11 @@ type Round struct {
 	Seen    change.Seq
 	Through change.LSN // the push covers the log up to here
 	Epochs  []change.Epoch
-	Tables  change.Schema // this device's
-	Space   change.Schema // the space's, as the device knows it; nil: not yet
-	Pending bool          // there is something to push
+	// Compared is the master's head as of the comparison that the push goes by; 0: none.
+	Compared change.Seq
+	Tables   change.Schema // this device's
+	Space    change.Schema // the space's, as the device knows it; nil: not yet
+	Pending  bool          // there is something to push
 
 	// Counted while Parts runs:
 	Rows      int // rows that the push has
@@ -111,6 +113,11 @@ func (r *Round) open() error {
 	if r.Epochs, err = d.epochs(); err != nil {
 		return err
 	}
+	var compared int64
+	if _, err := d.c.Row(`SELECT compared FROM _velosync_sync`, nil, &compared); err != nil {
+		return err
+	}
+	r.Compared = change.Seq(compared)
 	if r.Tables, err = d.Tables(); err != nil {
 		return err
 	}
@@ -232,9 +239,23 @@ func (r *Round) parts(l Limits, yield func(*change.Push, error) bool) error {
 	for i, t := range d.tables {
 		place[t.id] = i
 	}
+	// What is pushed back comes first: a row that the master lost is there, then, for what
+	// was written on it since.
+	var list []shipping
 	for _, e := range edits {
+		if e.back != 0 {
+			list = append(list, shipping{e, true})
+		}
+	}
+	for _, e := range edits {
+		if e.live {
+			list = append(list, shipping{e, false})
+		}
+	}
+	for _, s := range list {
+		e := s.edit
 		t := d.byID(e.key.tbl)
-		row, err := d.readRow(t, e)
+		row, err := d.readRow(t, e, s.back)
 		if err != nil {
 			return err
 		}
@@ -252,14 +273,22 @@ func (r *Round) parts(l Limits, yield func(*change.Push, error) bool) error {
 			}
 			p = p.next()
 		}
-		p.add(place[t.id], row, e)
+		p.add(place[t.id], row, s)
 		r.Rows++
-		r.Mutations += e.mutations
+		if !s.back || !e.live {
+			r.Mutations += e.mutations
+		}
 	}
 	if !yield(p.push(false), nil) {
 		return errStopped
 	}
 	return nil
+}
+
+// A shipping is an edit on its way out: what of it is pushed back, or the application's.
+type shipping struct {
+	*edit
+	back bool
 }
 
 // A shippedRow is an edit with the values that the row has now.
@@ -272,35 +301,45 @@ type shippedRow struct {
 	bytes  int
 }
 
-func (d *Device) readRow(t *table, e *edit) (shippedRow, error) {
+func (d *Device) readRow(t *table, e *edit, back bool) (shippedRow, error) {
 	all := change.AllBits(len(t.registers))
-	row := shippedRow{regs: e.cols}
-	found, weight, err := d.readBy(t, t.selectRegisters(e.cols), e.key.value(), func(v []change.Value) {
+	row := shippedRow{regs: e.liveCols}
+	if back {
+		row.regs = e.pushedBack(all)
+	}
+	found, weight, err := d.readBy(t, t.selectRegisters(row.regs), e.key.value(), func(v []change.Value) {
 		row.values = slices.Clone(v)
 	})
 	if err != nil {
 		return row, fmt.Errorf("read row %v of %q: %w", e.key.value(), t.d.Name, err)
 	}
 	switch {
+	case back && !found && e.live, back && found && row.regs == 0:
+		row.skip = true // the application has deleted the row, or written over all of it, since
+		return row, nil
 	case !found:
 		row.gone, row.regs, row.values = true, all, nil
 		row.stamp = e.stamp(all)
 		weight = e.weight
-	case e.evicted:
+	case e.evicted, !back && e.back != 0 && row.regs == 0:
 		row.skip = true // the REPLACE that was announced did not happen
 		return row, nil
 	default:
-		row.stamp = e.stamp(e.cols)
+		row.stamp = e.stamp(row.regs)
+	}
+	row.bytes = 64 + size(e.key.value())
+	for _, v := range row.values {
+		row.bytes += size(v)
+	}
+	if back {
+		row.stamp = e.backStamp(row.regs)
+		return row, nil
 	}
 	w, err := change.WeightOf(weight)
 	if err != nil {
 		w = 0 // written while no trigger watched; a weight that says nothing outranks nothing
 	}
 	row.stamp.Weight = w
-	row.bytes = 64 + size(e.key.value())
-	for _, v := range row.values {
-		row.bytes += size(v)
-	}
 	return row, nil
 }
 
@@ -374,6 +413,7 @@ type part struct {
 type blockKey struct {
 	table int
 	gone  bool
+	back  bool
 	regs  change.Bits
 }
 
@@ -391,8 +431,8 @@ func (p *part) full(bytes int) bool {
 	return p.rows > 0 && (p.rows >= p.l.Rows || p.bytes+bytes > p.l.Bytes)
 }
 
-func (p *part) add(table int, row shippedRow, e *edit) {
-	k := blockKey{table, row.gone, row.regs}
+func (p *part) add(table int, row shippedRow, e shipping) {
+	k := blockKey{table, row.gone, e.back, row.regs}
 	b := p.at[k]
 	if b == nil {
 		b = &change.Block{Table: table, Delete: row.gone}
@@ -415,15 +455,16 @@ func (p *part) add(table int, row shippedRow, e *edit) {
 func (p *part) push(more bool) *change.Push {
 	r := p.r
 	push := &change.Push{
-		Device:  r.Device,
-		Names:   r.Names,
-		Epochs:  r.Epochs,
-		Seen:    r.Seen,
-		Through: r.Through,
-		Now:     p.now,
-		Schema:  r.Tables.Digest(),
-		Part:    p.n,
-		More:    more,
+		Device:   r.Device,
+		Names:    r.Names,
+		Epochs:   r.Epochs,
+		Compared: r.Compared,
+		Seen:     r.Seen,
+		Through:  r.Through,
+		Now:      p.now,
+		Schema:   r.Tables.Digest(),
+		Part:     p.n,
+		More:     more,
 	}
 	if r.Space != nil {
 		push.Known = r.Space.Digest()
@@ -448,17 +489,19 @@ func (d *Device) Fork() (change.DeviceID, error) {
 	if err != nil {
 		return id, err
 	}
-	err = d.c.Tx(func() error {
-		if _, err := d.c.Exec(`UPDATE _velosync_state SET device = ?`, id[:]); err != nil {
-			return err
-		}
-		_, err := d.c.Exec(`DELETE FROM _velosync_name`)
-		return err
-	})
-	if err != nil {
+	if err := d.c.Tx(func() error { return d.rename(id) }); err != nil {
 		return id, fmt.Errorf("take a new device id: %w", err)
 	}
 	return id, nil
+}
+
+// rename gives the file an id that has pushed nothing.
+func (d *Device) rename(id change.DeviceID) error {
+	if _, err := d.c.Exec(`UPDATE _velosync_state SET device = ?`, id[:]); err != nil {
+		return err
+	}
+	_, err := d.c.Exec(`DELETE FROM _velosync_name`)
+	return err
 }
 
 // Describe writes down what people want to know: the device's name, and which master and

@@ -76,7 +76,7 @@ func TestTriggers_evict(t *testing.T) {
 			d := newDevice(t, tt.table+`; SELECT velosync_track('u');`+tt.before+`;`+tt.script)
 			edits := pendingOf(t, d)
 			for _, e := range edits {
-				row, err := d.readRow(d.tables[0], e)
+				row, err := d.readRow(d.tables[0], e, false)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -90,7 +90,7 @@ func TestTriggers_evict(t *testing.T) {
 		d := newDevice(t, `CREATE TABLE u(id TEXT PRIMARY KEY NOT NULL, mail TEXT UNIQUE); INSERT INTO u VALUES ('a', 'x'); SELECT velosync_track('u');
 			UPDATE _velosync_state SET acked = 1; UPDATE _velosync_wal SET op = 'X'; INSERT OR IGNORE INTO u VALUES ('b', 'x')`)
 		for _, e := range pendingOf(t, d) {
-			row, err := d.readRow(d.tables[0], e)
+			row, err := d.readRow(d.tables[0], e, false)
 			if err != nil || !row.skip && e.lsn > 1 {
 				t.Errorf("row %v is shipped although nothing happened to it (%v)", e.key.value(), err)
 			}

@@ -69,7 +69,7 @@ type Options struct {
 	// collations that the application's triggers, indexes and checks call.
 	Prepare func(*sqlite3.SQLiteConn) error
 	// Step, if set, is called before each step of a round, with its name: "begin", "part",
-	// "push", "page", "apply", "ack". An error ends the round there, as a crash would.
+	// "push", "page", "apply", "ack"; "compare" and "reconcile" after a master's restore. An error ends the round there, as a crash would.
 	Step func(step string) error
 
 	// CompactAbove is how many rows the log may have before it is compacted in place. Zero

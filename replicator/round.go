@@ -27,6 +27,10 @@ type Round struct {
 	ParkedRows   int   `json:"parked_rows"` // rows waiting in this file, in all
 	Pages        int   `json:"pages"`
 	Tries        int   `json:"tries"` // rounds that it took
+	// Restored says that the master had been restored from an older copy and lacked what
+	// this device had seen; PushedBackRows, how many rows it then got back from here.
+	Restored       bool `json:"restored,omitempty"`
+	PushedBackRows int  `json:"pushed_back_rows,omitempty"`
 	// Held are pending rows that can't be sent as they are.
 	Held      []capture.HeldRow `json:"held,omitempty"`
 	NewTables []string          `json:"new_tables,omitempty"`
@@ -44,10 +48,6 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("replicator: %d rows can't be sent, the rest is synced: row %v of %q: %s", len(e.Rows), h.Key, h.Table, h.Reason)
 }
 
-// ErrRestored is matched by the error of a round that found the master restored from an
-// older copy: it lacks what this device has seen. Nothing was changed on either side.
-var ErrRestored = errors.New("replicator: the master was restored from an older copy and lacks what this device has seen")
-
 const (
 	mostTries = 12 // rounds of one Sync
 	parkAfter = 4  // tries that met a constraint before rows are parked
@@ -55,9 +55,10 @@ const (
 )
 
 // Sync runs a round: it pushes all that is pending, applies what others wrote, and
-// acknowledges. It begins again where the file or the master moved meanwhile.
+// acknowledges. It begins again where the file or the master moved meanwhile. A master that
+// was restored from an older copy gets back what it lacks and this device has.
 //
-// Errors: ErrOffline; a *wire.Problem that the master answered; ErrLease; ErrRestored; a
+// Errors: ErrOffline; a *wire.Problem that the master answered; ErrLease; a
 // *HeldError beside a complete round; ctx's error; and what SQLite says.
 func (r *Replicator) Sync(ctx context.Context) (Round, error) {
 	r.mu.Lock()
@@ -104,7 +105,7 @@ func (r *Replicator) tries(ctx context.Context, round *Round) error {
 			collisions++
 		case !errors.As(err, &problem):
 			return err
-		case problem.Code == wire.CodeForked:
+		case problem.Code == wire.CodeForked, problem.Code == wire.CodeForbidden && problem.Owned:
 			id, e := r.device.Fork()
 			if e != nil {
 				return e
@@ -116,8 +117,10 @@ func (r *Replicator) tries(ctx context.Context, round *Round) error {
 		case (problem.Code == wire.CodeTooLarge || problem.Code == wire.CodeTimeout) && halve(&parts):
 			r.log.Info("the master takes less at a time", "bytes", parts.Bytes)
 		case problem.Code == wire.CodeRestored:
-			return fmt.Errorf("%w (seen %d, it has %d): restore a newer copy, or point this device at a new space; its rows are all here: %w",
-				ErrRestored, problem.Seen, problem.Head, problem)
+			err := r.reconcile(ctx, round, problem)
+			if err != nil && !errors.Is(err, capture.ErrMoved) {
+				return err
+			}
 		default:
 			return err
 		}

@@ -129,7 +129,7 @@ func (r *Replicator) poll(last int64) (version int64, pending bool) {
 // permanent reports whether trying again can't help.
 func permanent(err error) bool {
 	var p *wire.Problem
-	if errors.Is(err, ErrClosed) || errors.Is(err, ErrRestored) {
+	if errors.Is(err, ErrClosed) {
 		return true
 	}
 	if !errors.As(err, &p) || p.Temporary() || p.Code == "" {

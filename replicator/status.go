@@ -22,7 +22,9 @@ type Status struct {
 	Failures  int64
 
 	PushedRows, PulledRows, LostRows, RejectedRows int64
-	PushedBytes, PulledBytes                       int64
+	// PushedBackRows went back to a master that was restored from an older copy.
+	PushedBackRows           int64
+	PushedBytes, PulledBytes int64
 }
 
 // Status returns a snapshot. It does not wait for a round under way.
@@ -62,6 +64,7 @@ func (b *statusBoard) end(r Round, err error, now time.Time) {
 	b.PulledRows += int64(r.PulledRows)
 	b.LostRows += int64(r.LostRows)
 	b.RejectedRows += int64(r.RejectedRows)
+	b.PushedBackRows += int64(r.PushedBackRows)
 	b.PushedBytes += r.PushedBytes
 	b.PulledBytes += r.PulledBytes
 	if b.ended != nil {

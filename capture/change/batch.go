@@ -73,6 +73,12 @@ type Push struct {
 	// Page asks for the page of the pull that follows this seq; nothing is pushed then.
 	Page   Seq
 	Paging bool
+	// Compare, beside Paging, asks for fingerprints of the master's rows in the place of
+	// values: the rows that changed after Page, as a Comparison of package capture reads
+	// them. Seen is then the last seq that the device has in common with the master.
+	Compare bool
+	// Compared is the master's head at the comparison that this push goes by; 0: none.
+	Compared Seq
 	// Wire counts the bytes that this message had; filled by the wire package.
 	Wire int64 `cbor:"-"`
 }

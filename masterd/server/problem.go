@@ -101,7 +101,9 @@ func problemOf(err error) *problem {
 		p.Seen, p.Head, p.Common = int64(restored.Seen), int64(restored.Head), int64(restored.Common)
 		return p
 	case errors.As(err, &owner):
-		return as(http.StatusForbidden, wire.CodeForbidden, "%s: use the token that it was made with, or let the file take a new device id", plain(owner))
+		p := as(http.StatusForbidden, wire.CodeForbidden, "%s: use the token that it was made with, or let the file take a new device id", plain(owner))
+		p.Owned = true
+		return p
 	case errors.As(err, &page):
 		return as(http.StatusConflict, wire.CodePage, "%s: begin a new round", plain(page))
 	case errors.As(err, &request):

@@ -28,8 +28,9 @@
 //	400       malformed           gives up: the bytes are no message of this protocol
 //	400       version             gives up until the older end is updated; member versions
 //	401       unauthorized        gives up until it has another token
-//	403       forbidden           gives up: the device id belongs to another token; or
-//	                              there are no tokens, and the request is not a local one
+//	403       forbidden           takes a new device id where member owned says that its own
+//	                              belongs to another token; else gives up: there are no
+//	                              tokens, and the request is not a local one
 //	404       no-space            gives up: no such space, or not the token's
 //	404       not-found           gives up: no such path
 //	405       method-not-allowed  gives up; see the header Allow

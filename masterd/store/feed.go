@@ -123,19 +123,8 @@ func (s *space) page(ctx context.Context, p *change.Push, first bool) (pull *cha
 // begin reads where the space is, and decides from where the page goes on.
 func (g *page) begin(p *change.Push) error {
 	s := g.space
-	var head, horizon, version int64
-	if _, err := g.Row(`SELECT head, horizon, version FROM _velosync_space`, nil, &head, &horizon, &version); err != nil {
+	if err := g.look(); err != nil {
 		return err
-	}
-	g.head, g.horizon = change.Seq(head), change.Seq(horizon)
-	s.mu.Lock()
-	g.schema, g.epochs, g.sites = s.state.schema, s.state.all(), s.sites
-	s.mu.Unlock()
-	if g.schema.version != version { // another commit came between
-		var err error
-		if g.schema, err = readSchema(g.Conn); err != nil {
-			return err
-		}
 	}
 	g.device = s.device(p.Device)
 	g.seen = min(p.Seen, g.device.limit(g.head))
@@ -159,6 +148,23 @@ func (g *page) begin(p *change.Push) error {
 		return &PageError{Reason: "deletes were forgotten since the pull began"}
 	}
 	return nil
+}
+
+// look reads where the space is.
+func (g *page) look() (err error) {
+	s := g.space
+	var head, horizon, version int64
+	if _, err := g.Row(`SELECT head, horizon, version FROM _velosync_space`, nil, &head, &horizon, &version); err != nil {
+		return err
+	}
+	g.head, g.horizon = change.Seq(head), change.Seq(horizon)
+	s.mu.Lock()
+	g.schema, g.epochs, g.sites = s.state.schema, s.state.all(), s.sites
+	s.mu.Unlock()
+	if g.schema.version != version { // another commit came between
+		g.schema, err = readSchema(g.Conn)
+	}
+	return err
 }
 
 // beginPull notes up to where deletes are forgotten as a device's pull begins.

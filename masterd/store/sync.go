@@ -19,8 +19,12 @@ func (s *space) Sync(ctx context.Context, owner Owner, last *change.Push, parts 
 		return nil, &RequestError{Reason: "a push without a name"}
 	case last.Device.IsZero():
 		return nil, &RequestError{Reason: "a push without a device"}
-	case last.Seen < 0 || last.Through < 0 || last.Page < 0:
-		return nil, &RequestError{Reason: fmt.Sprintf("counts below 0: seen %d, through %d, page %d", last.Seen, last.Through, last.Page)}
+	case last.Seen < 0 || last.Through < 0 || last.Page < 0 || last.Compared < 0:
+		return nil, &RequestError{Reason: fmt.Sprintf("counts below 0: seen %d, through %d, page %d, compared %d", last.Seen, last.Through, last.Page, last.Compared)}
+	case last.Compare && !last.Paging:
+		return nil, &RequestError{Reason: "a comparison that asks for no page"}
+	case last.Compare:
+		return s.compare(ctx, owner, last)
 	case last.Paging:
 		return s.nextPage(ctx, owner, last)
 	}
@@ -116,8 +120,9 @@ func (t *tx) hello(d *device, p *change.Push) error {
 	if common < len(p.Epochs) {
 		theirs = p.Epochs[common].First - 1
 	}
-	if common < len(p.Epochs) || p.Seen > end {
-		return &RestoredError{Seen: p.Seen, Head: t.head, Common: max(0, min(end, theirs))}
+	// A device that compared its rows with this master goes by what the master had then.
+	if common < len(p.Epochs) || max(p.Seen, p.Compared) > end {
+		return &RestoredError{Seen: p.Seen, Head: t.head, Common: max(0, min(end, theirs, p.Seen))}
 	}
 	if d.site != 0 && !slices.Contains(p.Names, d.name) {
 		return &ForkedError{Device: d.id}

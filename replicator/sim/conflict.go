@@ -70,6 +70,7 @@ func (m *master) readConflicts() (lines []string) {
 		m.lostBy[f.loser.device] = append(m.lostBy[f.loser.device], f.conflict)
 		kind, rule := change.Kind(f.kind), change.Rule(f.rule)
 		if !f.hasLost {
+			w.logLoss(kind, rule, f.key, nil, nil)
 			lines = append(lines, w.lossText(kind, rule, f.key, nil, nil, f.loser, f.winner))
 			continue
 		}
@@ -82,6 +83,7 @@ func (m *master) readConflicts() (lines []string) {
 				k = w.version("the conflict log (kept)", f.key, r, textOf(pick(kept, w.shape.regs[r])))
 			}
 			l := w.version("the conflict log (lost)", f.key, r, textOf(pick(lost, w.shape.regs[r])))
+			w.logLoss(kind, rule, f.key, l, k)
 			lines = append(lines, w.lossText(kind, rule, f.key, l, k, f.loser, f.winner))
 		})
 	}

@@ -39,7 +39,8 @@ type device struct {
 	rows     map[string][]*event
 	know     map[string]knowledge
 	log      []mutation // past acked
-	begun    snapshot   // as the round's push was read
+	byLSN    map[change.LSN][]*event
+	begun    snapshot // as the round's push was read
 	parts    []*change.Push
 }
 
@@ -69,7 +70,7 @@ type snapshot struct {
 }
 
 func newDevice(w *world, n int, withTable bool) *device {
-	d := &device{w: w, n: n, file: w.path(fmt.Sprintf("device%d.db", n)), rows: make(map[string][]*event), know: make(map[string]knowledge)}
+	d := &device{w: w, n: n, file: w.path(fmt.Sprintf("device%d.db", n)), rows: make(map[string][]*event), know: make(map[string]knowledge), byLSN: make(map[change.LSN][]*event)}
 	if w.skews {
 		d.skew = w.rng.Int64N(2*86_400_000) - 86_400_000
 	}
@@ -175,7 +176,10 @@ func (w *world) readTable(c *vsql.Conn, where string) map[string][]*event {
 func (d *device) look(when string) {
 	w := d.w
 	id, seen, acked := d.state()
-	if id != d.id {
+	switch {
+	case id != d.id && w.life != nil:
+		d.renamed(when, id, seen, acked)
+	case id != d.id:
 		w.fail("%s, %s: the file took a new device id, though nobody copied it", d, when)
 	}
 	rows := d.table()
@@ -226,7 +230,9 @@ func (d *device) move(when string, seen change.Seq, acked change.LSN, rows map[s
 	d.seen, d.acked = seen, acked
 	d.log = slices.DeleteFunc(d.log, func(m mutation) bool { return m.lsn <= acked })
 	w.say("%s has seen %d, acked %d", d, seen, acked)
-	d.checkWhole(when, pending)
+	if w.life == nil {
+		d.checkWhole(when, pending)
+	}
 }
 
 // learn adds what an answer has shown of a row.
@@ -383,7 +389,7 @@ func (d *device) sync() replicator.Round {
 		d.reopen()
 	case errors.Is(err, replicator.ErrOffline), errors.Is(err, wire.ErrDigest):
 		w.say("%s gives up: no answer", d)
-	case errors.As(err, &problem) && (problem.Temporary() || problem.Code == wire.CodePage || problem.Code == wire.CodePart):
+	case errors.As(err, &problem) && refusedNow(problem):
 		w.say("%s gives up: %d %s", d, problem.Status, problem.Code)
 	default:
 		w.fail("%s: round: %v", d, err)
@@ -405,6 +411,9 @@ func (d *device) checkHealed(rows map[string][]*event) {
 		if !slices.Equal(mine[key], rows[key]) {
 			w.fail("%s, healed: row %s is %s, the master has %s", d, key, w.shape.show(mine[key]), w.shape.show(rows[key]))
 		}
+	}
+	if w.life != nil {
+		return // a file that went back has heard of other conflicts than the master that it meets tells of
 	}
 	type row struct {
 		id, seq        int64

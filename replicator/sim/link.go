@@ -32,7 +32,7 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := request{d: d, url: r.URL.String(), header: r.Header.Clone(), body: body}
+	q := request{d: d, url: r.URL.String(), header: r.Header.Clone(), body: body, byLSN: d.byLSN}
 	kind := "ack"
 	if strings.HasSuffix(q.url, "/sync") {
 		if q.push, err = wire.DecodePush(body, wire.Limits{}); err != nil {

@@ -17,6 +17,9 @@ func (d *device) checkPush(p *change.Push) {
 	if p.Seen != d.seen || p.Through != max(d.begun.last, d.begun.acked) {
 		w.fail("%s pushes with seen %d, through %d, want %d, %d", d, p.Seen, p.Through, d.seen, d.begun.last)
 	}
+	if d.reconciling() {
+		return
+	}
 	want := d.pendingEdits()
 	for _, part := range d.parts {
 		for i := range part.Blocks {

@@ -34,6 +34,8 @@ type Options struct {
 	// Dir is where the run's files are made, and removed. Empty means memory where the
 	// system has a file system in memory, else the system's temporary directory.
 	Dir string
+	// Life lets files go back in time; see life.
+	Life bool
 
 	// mutant is a fault put into the network that a run has to find.
 	mutant mutant
@@ -54,11 +56,13 @@ type Failure struct {
 	Seed  int64
 	What  string
 	Trace []string
+
+	test string
 }
 
 func (f *Failure) Error() string {
-	return fmt.Sprintf("seed %d: %s\nrepeat it: VELOSYNC_SIM_SEEDS=%d-%d go test -count=1 -run TestSchedules ./replicator/sim\n%s",
-		f.Seed, f.What, f.Seed, f.Seed, strings.Join(f.Trace, "\n"))
+	return fmt.Sprintf("seed %d: %s\nrepeat it: VELOSYNC_SIM_SEEDS=%d-%d go test -count=1 -run %s ./replicator/sim\n%s",
+		f.Seed, f.What, f.Seed, f.Seed, f.test, strings.Join(f.Trace, "\n"))
 }
 
 // healRounds is how many rounds each device gets to become equal to the master, once
@@ -75,6 +79,7 @@ type world struct {
 	dir    string
 	shape  shape
 	skews  bool
+	life   *life // nil: no file goes back in time
 
 	now     int64 // unix ms, as all agree on it but for their skew
 	writes  int64 // numbers the values written
@@ -155,6 +160,10 @@ func tempDir(dir string) (string, error) {
 func (w *world) run() {
 	w.shape = newShape(w)
 	w.skews = w.chance(.7)
+	if w.o.Life {
+		w.life = newLife(w)
+		w.say("%s", w.life)
+	}
 	w.master = newMaster(w)
 	n := 2 + w.rng.IntN(4)
 	for i := range n {
@@ -164,6 +173,9 @@ func (w *world) run() {
 	for w.step = range w.o.Steps {
 		w.tick()
 		w.act()
+		if w.life != nil && w.chance(.2) {
+			w.live()
+		}
 	}
 	w.heal()
 }
@@ -205,11 +217,15 @@ func (w *world) heal() {
 			}
 		}
 	}
-	rows := w.master.live()
+	rows := w.master.at[w.master.head]
 	for _, d := range w.devices {
 		d.checkHealed(rows)
 	}
-	w.master.checkNothingLost()
+	if w.life != nil {
+		w.checkLife(rows)
+	} else {
+		w.master.checkNothingLost()
+	}
 	for _, key := range sortedKeys(rows) {
 		w.say("master has %s %s", key, w.shape.show(rows[key]))
 	}
@@ -237,7 +253,11 @@ func (w *world) say(format string, args ...any) {
 
 // fail ends the run.
 func (w *world) fail(format string, args ...any) {
-	panic(&Failure{Seed: w.seed, What: fmt.Sprintf(format, args...)})
+	test := "TestSchedules"
+	if w.life != nil {
+		test = "TestLives"
+	}
+	panic(&Failure{Seed: w.seed, What: fmt.Sprintf(format, args...), test: test})
 }
 
 // must ends the run where the simulation itself can't go on.

@@ -32,7 +32,12 @@ func seeds(t *testing.T) (from, to int64) {
 	return from, to
 }
 
-func TestSchedules(t *testing.T) {
+func TestSchedules(t *testing.T) { schedules(t, Options{}) }
+
+// TestLives lets files go back in time.
+func TestLives(t *testing.T) { schedules(t, Options{Life: true}) }
+
+func schedules(t *testing.T, o Options) {
 	from, to := seeds(t)
 	began := time.Now()
 	var next atomic.Int64
@@ -45,7 +50,7 @@ func TestSchedules(t *testing.T) {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for seed := next.Add(1) - 1; seed <= to; seed = next.Add(1) - 1 {
-				r, err := Run(seed, Options{})
+				r, err := Run(seed, o)
 				mu.Lock()
 				if err != nil {
 					failed++

@@ -55,7 +55,7 @@ func (d *device) write() {
 	for i, m := range x.log {
 		d.last = max(d.last, m.lsn)
 		m.at = x.at
-		d.log = append(d.log, m)
+		d.log, d.byLSN[m.lsn] = append(d.log, m), x.by[i]
 		for _, e := range x.by[i] {
 			e.lsn = m.lsn
 		}

@@ -16,7 +16,7 @@ type logCmd struct {
 
 // opNames are the words for the letters in the log.
 var opNames = map[string]string{
-	"I": "insert", "U": "update", "D": "delete", "E": "replaced", "T": "touch", "X": "spent",
+	"I": "insert", "U": "update", "D": "delete", "E": "replaced", "T": "touch", "B": "push back", "X": "spent",
 }
 
 // Run shows the log, oldest first.

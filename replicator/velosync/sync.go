@@ -109,8 +109,6 @@ func (c *syncCmd) explain(err error) error {
 		return &codeError{exitOffline, fmt.Errorf("%w: is masterd running at %s? Changes stay in %s for the next velosync sync", err, c.Master, c.File)}
 	case errors.As(err, &held):
 		return fmt.Errorf("%w: make them smaller or delete them; velosync status %s --pending lists what waits", err, file)
-	case errors.Is(err, replicator.ErrRestored):
-		return err // says it all
 	case errors.Is(err, replicator.ErrLease):
 		return fileError("%w: let that process sync, and wait for it with velosync wait %s", err, file)
 	case errors.As(err, &refused):
@@ -137,6 +135,9 @@ func (c *syncCmd) report(std streams, round replicator.Round) error {
 	}
 	if err != nil {
 		return err
+	}
+	if round.Restored {
+		std.say("The master was restored from an older copy: %s pushed back from here", plural(round.PushedBackRows, "row"))
 	}
 	if n := round.LostRows; n > 0 {
 		std.say("%s lost to a concurrent change and is kept: velosync conflicts %s", plural(n, "row"), quoteArg(c.File))

@@ -82,6 +82,11 @@ func pushOf(blocks ...change.Block) *change.Push {
 	}
 }
 
+// comparePush asks for a page of a comparison, and says what another one found.
+func comparePush() *change.Push {
+	return &change.Push{Device: change.DeviceID{0: 9}, Names: []change.Name{{0: 1}}, Seen: 12, Now: 1_760_000_000_123, Page: 5, Paging: true, Compare: true, Compared: 70}
+}
+
 // fullPush and fullPull have no zero field, which TestSamples_haveEveryField checks: a
 // field that package change gains must be added here, and so to the wire.
 func fullPush() *change.Push {

@@ -35,6 +35,12 @@ func TestGolden(t *testing.T) {
 			want:   func(n int64) any { p := fullPush(); p.Wire = n; return p },
 		},
 		{
+			name:   "v1_compare",
+			encode: func() ([]byte, error) { return EncodePush(comparePush()) },
+			decode: func(b []byte) (any, error) { return DecodePush(b, Limits{}) },
+			want:   func(n int64) any { p := comparePush(); p.Wire = n; return p },
+		},
+		{
 			name:   "v1_push_vectors",
 			encode: func() ([]byte, error) { return EncodePush(vectorPush()) },
 			decode: func(b []byte) (any, error) { return DecodePush(b, Limits{}) },

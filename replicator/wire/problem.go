@@ -47,6 +47,9 @@ type Problem struct {
 	Seen   int64 `json:"seen,omitempty"`
 	Head   int64 `json:"head,omitempty"`
 	Common int64 `json:"common,omitempty"`
+	// Owned, with CodeForbidden, says that the device id belongs to another token: a file
+	// that was copied takes a new one.
+	Owned bool `json:"owned,omitempty"`
 	// Table names the table at fault, with CodeSchemaMismatch.
 	Table string `json:"table,omitempty"`
 }

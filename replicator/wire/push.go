@@ -20,6 +20,8 @@ type wirePush struct {
 	Blocks      []wireBlock `cbor:"13,keyasint,omitempty"`
 	Page        int64       `cbor:"14,keyasint,omitempty"`
 	Paging      bool        `cbor:"15,keyasint,omitempty"`
+	Compare     bool        `cbor:"16,keyasint,omitempty"`
+	Compared    int64       `cbor:"17,keyasint,omitempty"`
 }
 
 // EncodePush returns the body of POST /v1/{space}/sync. Blocks without rows are left
@@ -48,6 +50,7 @@ func EncodePush(p *change.Push) ([]byte, error) {
 		Blocks:  blocks,
 		Page:    int64(p.Page),
 		Paging:  p.Paging,
+		Compare: p.Compare, Compared: int64(p.Compared),
 	}
 	for _, n := range p.Names {
 		w.Names = append(w.Names, n[:]...)
@@ -63,8 +66,8 @@ func EncodePush(p *change.Push) ([]byte, error) {
 
 // check checks the counters.
 func (w *wirePush) check() error {
-	if w.Seen < 0 || w.Through < 0 || w.Part < 0 || w.Page < 0 {
-		return bad("counts below 0: seen %d, through %d, part %d, page %d", w.Seen, w.Through, w.Part, w.Page)
+	if w.Seen < 0 || w.Through < 0 || w.Part < 0 || w.Page < 0 || w.Compared < 0 {
+		return bad("counts below 0: seen %d, through %d, part %d, page %d, compared %d", w.Seen, w.Through, w.Part, w.Page, w.Compared)
 	}
 	return nil
 }
@@ -91,6 +94,7 @@ func DecodePush(body []byte, l Limits) (*change.Push, error) {
 		}
 		p.Seen, p.Through, p.Now = change.Seq(w.Seen), change.LSN(w.Through), w.Now
 		p.Part, p.More, p.Page, p.Paging = int(w.Part), w.More, change.Seq(w.Page), w.Paging
+		p.Compare, p.Compared = w.Compare, change.Seq(w.Compared)
 		if p.Schema, err = unpackSum(w.Schema); err != nil {
 			return err
 		}

@@ -92,12 +92,14 @@ func TestPush_leavesOutEmptyBlocks(t *testing.T) {
 	}
 }
 
-// A field that the messages gain must travel: give it a value in fullPush or fullPull.
+// A field that the messages gain must travel: give it a value in fullPush, comparePush or fullPull.
 func TestSamples_haveEveryField(t *testing.T) {
 	missing := map[string]bool{}
-	for _, v := range []any{fullPush(), fullPull()} {
+	for _, samples := range [][]any{{fullPush(), comparePush()}, {fullPull()}} {
 		zero, seen := map[string]bool{}, map[string]bool{}
-		visit(reflect.ValueOf(v), zero, seen)
+		for _, v := range samples {
+			visit(reflect.ValueOf(v), zero, seen)
+		}
 		for f := range zero {
 			if !seen[f] {
 				missing[f] = true

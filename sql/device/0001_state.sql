@@ -17,6 +17,8 @@ CREATE TABLE IF NOT EXISTS _velosync_sync (
   master     TEXT,                       -- URL
   space      TEXT,
   tables     TEXT,                       -- the space's schema, JSON
+  was        INTEGER NOT NULL DEFAULT 0, -- after a master's restore, until the next pull: seen before it; 0: none
+  compared   INTEGER NOT NULL DEFAULT 0, -- as long: the master's head when rows were compared with it
   last_sync  INTEGER,                    -- of the last complete round, unix ms
   last_error TEXT                        -- of the last round; NULL when it was complete
 );
