@@ -744,7 +744,11 @@ func (a *applier) freshRegisters() map[int64]change.Bits {
 func (a *applier) hold() error {
 	d := a.d
 	for k, p := range a.later {
-		if regs := p.cols & a.fresh[k.tbl]; regs != 0 {
+		regs := p.cols & a.fresh[k.tbl]
+		if a.laid[k] != nil { // what stands here is from before the columns came
+			regs = a.fresh[k.tbl]
+		}
+		if regs != 0 {
 			var failed error
 			regs.Each(func(r int) {
 				if failed == nil {

@@ -140,13 +140,16 @@ func (d *Device) fresh(seen change.Seq) (list []change.ColumnRef, err error) {
 		if !sameColumns(&old, &t.d.Table) {
 			return nil, ErrMoved
 		}
+		if text == nil && seen == 0 { // tracked, and all that others have of it is still to come
+			continue
+		}
 		if text, ok := text.(string); ok {
 			if err := json.Unmarshal([]byte(text), &held); err != nil {
 				return nil, fmt.Errorf("the columns that are held of %q: %w", t.d.Name, err)
 			}
 		}
 		for c, col := range t.d.Columns {
-			if seen > 0 && !slices.Contains(held, col.Name) && !slices.Contains(t.d.Key, c) {
+			if !slices.Contains(held, col.Name) && !slices.Contains(t.d.Key, c) {
 				list = append(list, change.ColumnRef{Table: i, Column: c})
 			}
 		}

@@ -90,6 +90,12 @@ func (d *Device) track(name string, o change.Options, logRows bool) error {
 	if known || !logRows {
 		return nil
 	}
+	// Before the first round nothing is missed: all that others have is still to come. A
+	// table that is tracked later may have been in the space for long.
+	if _, err := d.c.Exec(`UPDATE _velosync_table SET held = ? WHERE id = ? AND (SELECT seen FROM _velosync_state) = 0`,
+		encodeNames(t.names(every(len(t.d.Columns)))), t.id); err != nil {
+		return err
+	}
 	return d.logAll(t)
 }
 

@@ -229,7 +229,7 @@ func (p *pushing) fill(out *batch, in incoming, b *change.Block, from, to int, i
 			e.Rank.Time = change.CorrectTime(e.Rank.Time, p.push.Now, p.now)
 		}
 		x := rowEdit{key: b.Keys[i], edit: e, values: row}
-		if in.fresh != nil && !b.Delete {
+		if in.fresh != nil {
 			in.refresh(&x)
 		}
 		if b.Delete || len(x.edit.Regs) > 0 {
@@ -270,6 +270,17 @@ func (t *viewTable) translate(e *change.Edit) {
 // refresh does an edit of a device whose table got columns since its last round: of what
 // the master has in them it has seen nothing, and their DEFAULT is no value that it wrote.
 func (in *incoming) refresh(x *rowEdit) {
+	if x.edit.Delete { // it knew of the column what it knew of the row
+		for i := range x.edit.Regs {
+			g := &x.edit.Regs[i]
+			for _, c := range in.t.table.registers[g.Reg] {
+				if in.fresh[c] {
+					g.Seen = min(g.Seen, x.edit.Seen)
+				}
+			}
+		}
+		return
+	}
 	var written, old change.Bits // registers with a value for a fresh column, for another one
 	for i, c := range in.columns {
 		switch {
