@@ -115,6 +115,7 @@ type applier struct {
 	waiting map[rowKey]*pulledRow // of retry
 	targets []target              // by place in the space's schema
 	foreign foreignCheck
+	fresh   map[int64]change.Bits // by table: registers that this pull brings from their beginning
 	full    bool
 	last    *change.Pull
 }
@@ -145,9 +146,14 @@ func (a *applier) run(pulls iter.Seq2[*change.Pull, error]) error {
 	if _, err := d.c.Exec(`UPDATE _velosync_state SET applying = 1`); err != nil {
 		return err
 	}
-	if err := d.refresh(); err != nil {
+	tables, err := d.Tables()
+	if err != nil {
 		return err
 	}
+	if tables.Digest() != a.r.Tables.Digest() {
+		return ErrMoved // the pull speaks of the tables as they were
+	}
+	a.fresh = a.freshRegisters()
 	if err := a.readLater(); err != nil {
 		return err
 	}
@@ -168,7 +174,7 @@ func (a *applier) run(pulls iter.Seq2[*change.Pull, error]) error {
 	if a.last == nil || !a.last.Done {
 		return errors.New("the pull is not complete")
 	}
-	steps := []func() error{a.exchange, a.forgetUnnamed, a.retryParked, a.parkPartial, a.checkForeignKeys, a.prune, a.move}
+	steps := []func() error{a.exchange, a.forgetUnnamed, a.retryParked, a.parkPartial, a.checkForeignKeys, a.prune, a.hold, a.move}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
@@ -724,6 +730,58 @@ func (a *applier) prune() error {
 		}
 	}
 	return nil
+}
+
+// freshRegisters returns, by table, the registers with columns that no round has brought yet.
+func (a *applier) freshRegisters() map[int64]change.Bits {
+	if len(a.r.Fresh) == 0 {
+		return nil
+	}
+	fresh := make(map[int64]change.Bits)
+	for _, f := range a.r.Fresh {
+		t := a.d.tables[f.Table]
+		fresh[t.id] |= change.Bit(t.registerOf(f.Column))
+	}
+	return fresh
+}
+
+// hold writes down which columns the device holds from this round on. What is pending was
+// written without them: it has seen nothing of those columns.
+func (a *applier) hold() error {
+	d := a.d
+	for k, p := range a.later {
+		regs := p.cols & a.fresh[k.tbl]
+		if a.laid[k] != nil { // what stands here is from before the columns came
+			regs = a.fresh[k.tbl]
+		}
+		if regs != 0 {
+			var failed error
+			regs.Each(func(r int) {
+				if failed == nil {
+					_, failed = d.c.Exec(`INSERT OR REPLACE INTO _velosync_under(tbl, pk, reg, seen) VALUES (?, ?, ?, 0)`, k.tbl, k.value(), int64(r))
+				}
+			})
+			if failed != nil {
+				return failed
+			}
+		}
+	}
+	for _, t := range d.tables {
+		text := encodeNames(t.names(every(len(t.d.Columns))))
+		if _, err := d.c.Exec(`UPDATE _velosync_table SET held = ?1 WHERE id = ?2 AND held IS NOT ?1`, text, t.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// every returns 0, 1, … n-1.
+func every(n int) []int {
+	list := make([]int, n)
+	for i := range list {
+		list[i] = i
+	}
+	return list
 }
 
 func (a *applier) isLater(k rowKey) bool { _, ok := a.later[k]; return ok }

@@ -172,10 +172,12 @@ func (a *applier) tryParked(t *table, key change.Value, regs change.Bits, op, va
 		return false, err
 	}
 	all := change.AllBits(len(t.registers))
-	cols := change.ColumnsOf(t.registers, regs)
-	vals := make([]change.Value, len(cols))
-	for i, c := range cols {
-		vals[i] = row[t.d.Columns[c].Name]
+	var cols []int
+	var vals []change.Value
+	for _, c := range change.ColumnsOf(t.registers, regs) {
+		if v, ok := row[t.d.Columns[c].Name]; ok { // else the column came after
+			cols, vals = append(cols, c), append(vals, v)
+		}
 	}
 	if err := a.foreign.before(t, key); err != nil {
 		return false, err

@@ -247,22 +247,12 @@ func (r *reconciling) pair(t *table) comparedTable {
 					break
 				}
 				cols = append(cols, at)
-				mine |= t.registerOf(at)
+				mine |= change.Bit(t.registerOf(at))
 			}
 			p.registers, p.mine = append(p.registers, cols), append(p.mine, mine)
 		}
 	}
 	return p
-}
-
-// registerOf returns the register of a column, as a set.
-func (t *table) registerOf(col int) change.Bits {
-	for i, cols := range t.registers {
-		if slices.Contains(cols, col) {
-			return change.Bit(i)
-		}
-	}
-	return 0
 }
 
 // table compares a table: its rows here, then those of the master that it lacks.

@@ -44,9 +44,10 @@ type Round struct {
 	Epochs  []change.Epoch
 	// Compared is the master's head as of the comparison that the push goes by; 0: none.
 	Compared change.Seq
-	Tables   change.Schema // this device's
-	Space    change.Schema // the space's, as the device knows it; nil: not yet
-	Pending  bool          // there is something to push
+	Tables   change.Schema      // this device's
+	Space    change.Schema      // the space's, as the device knows it; nil: not yet
+	Pending  bool               // there is something to push
+	Fresh    []change.ColumnRef // columns that the last complete round did not know
 
 	// Counted while Parts runs:
 	Rows      int // rows that the push has
@@ -121,8 +122,46 @@ func (r *Round) open() error {
 	if r.Tables, err = d.Tables(); err != nil {
 		return err
 	}
+	if r.Fresh, err = d.fresh(s.Seen); err != nil {
+		return err
+	}
 	r.Space, err = d.space()
 	return err
+}
+
+// fresh returns the columns that the device's tables had not when its last round was
+// complete. It returns ErrMoved where a table changed since its triggers were made: what
+// was written to it meanwhile is to be logged first.
+func (d *Device) fresh(seen change.Seq) (list []change.ColumnRef, err error) {
+	for i, t := range d.tables {
+		var made string
+		var held []string
+		var text change.Value
+		if _, err := d.c.Row(`SELECT made, held FROM _velosync_table WHERE id = ?`, []change.Value{t.id}, &made, &text); err != nil {
+			return nil, err
+		}
+		var old change.Table
+		if err := json.Unmarshal([]byte(made), &old); err != nil {
+			return nil, fmt.Errorf("table %q as its triggers were made for: %w", t.d.Name, err)
+		}
+		if !sameColumns(&old, &t.d.Table) {
+			return nil, ErrMoved
+		}
+		if text == nil && seen == 0 { // tracked, and all that others have of it is still to come
+			continue
+		}
+		if text, ok := text.(string); ok {
+			if err := json.Unmarshal([]byte(text), &held); err != nil {
+				return nil, fmt.Errorf("the columns that are held of %q: %w", t.d.Name, err)
+			}
+		}
+		for c, col := range t.d.Columns {
+			if !slices.Contains(held, col.Name) && !slices.Contains(t.d.Key, c) {
+				list = append(list, change.ColumnRef{Table: i, Column: c})
+			}
+		}
+	}
+	return list, nil
 }
 
 func (d *Device) fence(r *Round) error {
@@ -463,6 +502,7 @@ func (p *part) push(more bool) *change.Push {
 		Through:  r.Through,
 		Now:      p.now,
 		Schema:   r.Tables.Digest(),
+		Fresh:    r.Fresh,
 		Part:     p.n,
 		More:     more,
 	}

@@ -90,6 +90,12 @@ func (d *Device) track(name string, o change.Options, logRows bool) error {
 	if known || !logRows {
 		return nil
 	}
+	// Before the first round nothing is missed: all that others have is still to come. A
+	// table that is tracked later may have been in the space for long.
+	if _, err := d.c.Exec(`UPDATE _velosync_table SET held = ? WHERE id = ? AND (SELECT seen FROM _velosync_state) = 0`,
+		encodeNames(t.names(every(len(t.d.Columns)))), t.id); err != nil {
+		return err
+	}
 	return d.logAll(t)
 }
 
@@ -114,12 +120,15 @@ func (d *Device) TrackExisting(names []string) error {
 func (d *Device) logAll(t *table) error {
 	_, err := d.c.Exec(fmt.Sprintf(`INSERT INTO _velosync_wal(tbl, op, pk, cols, seen, at)
 		SELECT %d, 'I', %s, -1, (SELECT seen FROM _velosync_state), %s FROM %s WHERE (%s) IS NOT NULL`,
-		t.id, t.d.KeyExpression(""), now, vsql.Quote(t.d.Name), strings.Join(t.keyColumns(), " IS NOT NULL AND ")))
+		t.id, t.d.KeyExpression(""), now, vsql.Quote(t.d.Name), joinKeyKnown(t)))
 	if err != nil {
 		return fmt.Errorf("log the rows of %q: %w", t.d.Name, err)
 	}
 	return nil
 }
+
+// joinKeyKnown is, before ") IS NOT NULL", the condition that a row has a key.
+func joinKeyKnown(t *table) string { return strings.Join(t.keyColumns(), ") IS NOT NULL AND (") }
 
 // checkOptions refuses what can't be synced, and fills in the defaults.
 func checkOptions(decl *vsql.Declaration, o *change.Options) error {
@@ -239,6 +248,17 @@ func (d *Device) installTriggers(t *table) error {
 			return fmt.Errorf("make trigger %s: %w", tr.name, err)
 		}
 	}
+	made, err := json.Marshal(t.d.Table)
+	if err != nil {
+		return err
+	}
+	got, err := d.ourTriggers(t.d.Name)
+	if err != nil {
+		return err
+	}
+	if _, err := d.c.Exec(`UPDATE _velosync_table SET made = ?, texts = ? WHERE id = ?`, string(made), digestOf(got), t.id); err != nil {
+		return err
+	}
 	if _, err := d.c.Exec(`DELETE FROM _velosync_register WHERE tbl = ?`, t.id); err != nil {
 		return err
 	}
@@ -275,37 +295,6 @@ func (d *Device) dropTriggers(table string) error {
 		}
 	}
 	return nil
-}
-
-// Mend makes the triggers of tracked tables again where a change of schema made them
-// stale or took them away. Where they were gone, every row is logged: writes made
-// meanwhile were not. It returns the tables that it mended.
-func (d *Device) Mend() ([]string, error) {
-	if err := d.refresh(); err != nil {
-		return nil, err
-	}
-	var mended []string
-	for _, t := range d.tables {
-		got, err := d.ourTriggers(t.d.Name)
-		if err != nil {
-			return mended, err
-		}
-		if sameTriggers(got, t.triggers()) {
-			continue
-		}
-		err = d.c.Atomic("velosync_mend", func() error {
-			if err := d.installTriggers(t); err != nil {
-				return err
-			}
-			return d.logAll(t)
-		})
-		if err != nil {
-			return mended, fmt.Errorf("mend the triggers of %q: %w", t.d.Name, err)
-		}
-		d.o.Log.Warn("triggers mended, every row is logged", "table", t.d.Name)
-		mended = append(mended, t.d.Name)
-	}
-	return mended, nil
 }
 
 func sameTriggers(got map[string]string, want []trigger) bool {

@@ -66,7 +66,10 @@ type Push struct {
 	// Tables is sent when the master may not know the digest yet.
 	Tables Schema
 	// Known is the digest of the space's schema that the device has; zero: none.
-	Known  [32]byte
+	Known [32]byte
+	// Fresh lists columns that the device's tables did not have when it completed its last
+	// round: it holds nothing of them, whatever Seen says.
+	Fresh  []ColumnRef
 	Part   int  // 0, 1, 2, …
 	More   bool // further parts follow; the answer is an empty Pull
 	Blocks []Block
@@ -83,14 +86,20 @@ type Push struct {
 	Wire int64 `cbor:"-"`
 }
 
+// A ColumnRef names a column by its table's place in the device's schema, and its own
+// place in that table.
+type ColumnRef struct{ Table, Column int }
+
 // A Pull is the master's answer: what the device lacks, up to To.
 type Pull struct {
-	Applied  LSN // the master applied this device's log up to here
-	To       Seq
-	Done     bool // false: ask for the page after To
-	Full     bool // a snapshot: rows of the space that no page names are gone
-	Epochs   []Epoch
-	Now      int64 // the master's clock, unix milliseconds
+	Applied LSN // the master applied this device's log up to here
+	To      Seq
+	Done    bool // false: ask for the page after To
+	Full    bool // a snapshot: rows of the space that no page names are gone
+	Epochs  []Epoch
+	Now     int64 // the master's clock, unix milliseconds
+	// Tables is the space as this device sees it, which is also how Blocks name tables,
+	// registers and columns: its own tables as it has them, and those that it lacks.
 	Tables   Schema
 	Blocks   []Block
 	Lost     []Conflict // what this device's writes lost, since its seen

@@ -11,7 +11,10 @@ type Dot struct {
 // A Row is what the master keeps of a row beside its values: the dot of each
 // register, and the deletes that stand. The row exists when no delete stands.
 type Row struct {
-	Regs  []Dot // by register; a deleted row keeps them, edits go on merging into them
+	// Regs has a dot a register; a deleted row keeps them, edits go on merging into them.
+	// A register that nobody wrote, since its column came after the row, has the zero dot:
+	// it is known to everyone.
+	Regs  []Dot
 	Tombs []Dot // the deletes that stand, at most one for each device
 	Back  Seq   // the seq by which the row last came back from a delete, 0: never
 	Feed  Seq   // the row's newest change: its place in the feed
@@ -36,6 +39,9 @@ type Edit struct {
 	Seen   Seq // the smallest seen of any of its mutations: what it knows of the row's existence
 	Rank   Rank
 	Regs   []RegEdit // the registers written, ascending; a delete lists every register
+	// Lacks are registers that its author's table has not, or that the edit leaves at
+	// their default: a row can be made without them.
+	Lacks Bits
 }
 
 // Fresh returns the edit without what the master applied already, which is all up
@@ -109,7 +115,7 @@ func Merge(row *Row, e Edit, seq Seq, registers int) (*Row, Outcome) {
 		switch {
 		case e.Delete: // a delete of a row that never came here
 			return nil, out
-		case len(e.Regs) < registers:
+		case e.Bits()|e.Lacks != AllBits(registers):
 			out.lose(LostToForgotten, ByForgotten, AllBits(registers), true, dot, Dot{})
 			return nil, out
 		}

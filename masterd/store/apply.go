@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"iter"
@@ -14,6 +15,7 @@ import (
 type batch struct {
 	table *table
 	regs  change.Bits // the registers that values are for; none for deletes
+	fresh []bool      // by column of the table: fresh to the device; nil: none
 	edits []rowEdit
 }
 
@@ -21,8 +23,15 @@ type batch struct {
 type rowEdit struct {
 	key    change.Value
 	edit   change.Edit
-	values []change.Value // for each column of the batch's registers, in table order
+	values []change.Value // for each column of the batch's registers, in table order; absent{} where the edit brings none
+	// doubtful registers hold a column that is fresh to the device, beside others that are
+	// not: the edit has seen them, unless that column has a value here.
+	doubtful change.Bits
 }
+
+// absent stands in the place of a value that an edit does not bring: its author's table has
+// not that column.
+type absent struct{}
 
 // batchRows is how many rows are looked up together.
 const batchRows = 64
@@ -172,7 +181,7 @@ func (a *application) lookup(t *table, edits []rowEdit) ([]*knownRow, error) {
 		if b, ok := row[3].([]byte); ok {
 			k.trash = b
 		}
-		return readDots(row[2].([]byte), change.Seq(row[1].(int64)), len(t.registers), a, k.row)
+		return t.readDots(row[2].([]byte), change.Seq(row[1].(int64)), a, k.row)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look up rows of %q: %w", t.def.Name, err)
@@ -198,7 +207,10 @@ func (a *application) edit(b *batch, e *rowEdit, k *knownRow) error {
 	if reason := a.refusal(t, e.key); reason != "" {
 		return w.reject(reason)
 	}
-	w.row, w.out = change.Merge(k.row, fresh, seq, len(t.registers))
+	if err := w.doubt(); err != nil {
+		return err
+	}
+	w.row, w.out = change.Merge(k.row, w.fresh, seq, len(t.registers))
 	if w.key, err = change.SplitKey(e.key, len(t.def.Key)); err != nil {
 		return err // checked before
 	}
@@ -210,6 +222,54 @@ func (a *application) edit(b *batch, e *rowEdit, k *knownRow) error {
 		return w.reject(reason)
 	}
 	return w.record()
+}
+
+// doubt decides what the edit has seen of registers that hold a column which its author's
+// table has only now: all of them, unless the row has a value there that it knew not.
+func (w *rowWrite) doubt() error {
+	if w.edit.doubtful == 0 || w.known.row == nil {
+		return nil
+	}
+	key, err := change.SplitKey(w.edit.key, len(w.table.def.Key))
+	if err != nil {
+		return err
+	}
+	w.key = key
+	var row []change.Value
+	if w.known.row.Deleted() {
+		row, err = w.table.oldValues(w.known.trash)
+	} else {
+		row, err = w.current()
+	}
+	if err != nil {
+		return err
+	}
+	defaults, err := w.table.defaults()
+	if err != nil {
+		return err
+	}
+	unseen := change.Bits(0)
+	for i, c := range w.table.columns(w.batch.regs) {
+		v := w.edit.values[i]
+		if w.batch.fresh[c] && v != (absent{}) && !sameValue(v, row[c]) && !sameValue(row[c], defaults[c]) {
+			unseen |= change.Bit(w.table.registerOf[c])
+		}
+	}
+	for i := range w.fresh.Regs {
+		if unseen.Has(w.fresh.Regs[i].Reg) {
+			w.fresh.Regs[i].Seen = 0
+		}
+	}
+	return nil
+}
+
+func sameValue(a, b change.Value) bool {
+	x, ok := a.([]byte)
+	y, ok2 := b.([]byte)
+	if ok || ok2 {
+		return ok && ok2 && bytes.Equal(x, y)
+	}
+	return a == b
 }
 
 // refusal returns why a row is not to be touched in this pass; "" when it may be.
@@ -283,9 +343,19 @@ func (w *rowWrite) values() (reason string, err error) {
 	case is == nil: // nothing is kept of a row that is not known
 		return "", nil
 	case was == nil:
-		return w.insert(w.taken(w.table.row(w.key)))
+		row := w.table.row(w.key)
+		if w.edit.lacks(w.table.all, w.batch) {
+			values, err := w.table.defaults()
+			if err != nil {
+				return "", err
+			}
+			for _, c := range w.table.rest {
+				row[c] = values[c]
+			}
+		}
+		return w.insert(w.taken(row))
 	case was.Deleted():
-		if w.old, err = readValues(w.known.trash, len(w.table.def.Columns)); err != nil {
+		if w.old, err = w.table.oldValues(w.known.trash); err != nil {
 			return "", err
 		}
 		row := w.taken(slices.Clone(w.old))
@@ -307,7 +377,7 @@ func (w *rowWrite) values() (reason string, err error) {
 		w.trash = appendValues(nil, w.old)
 		return "", w.delete()
 	}
-	if len(w.out.Losses) > 0 {
+	if len(w.out.Losses) > 0 || w.edit.lacks(w.out.Take, w.batch) {
 		if w.old, err = w.current(); err != nil {
 			return "", err
 		}
@@ -317,20 +387,30 @@ func (w *rowWrite) values() (reason string, err error) {
 
 // taken lays the values of the registers that the edit keeps over a row's.
 func (w *rowWrite) taken(row []change.Value) []change.Value {
-	if w.out.Take == w.batch.regs {
-		for i, c := range w.table.columns(w.batch.regs) {
-			row[c] = w.edit.values[i]
-		}
-		return row
-	}
+	take := w.out.Take & w.batch.regs
 	from, i := w.table.columns(w.batch.regs), 0
-	for _, c := range w.table.columns(w.out.Take) {
+	for _, c := range w.table.columns(take) {
 		for from[i] != c {
 			i++
 		}
-		row[c] = w.edit.values[i]
+		if w.edit.values[i] != (absent{}) {
+			row[c] = w.edit.values[i]
+		}
 	}
 	return row
+}
+
+// lacks reports whether an edit brings not all values of some registers.
+func (e *rowEdit) lacks(regs change.Bits, b *batch) bool {
+	if regs&^b.regs != 0 {
+		return true
+	}
+	for _, v := range e.values {
+		if v == (absent{}) {
+			return true
+		}
+	}
+	return false
 }
 
 // current reads the row's values, in table order.
@@ -373,8 +453,12 @@ func (w *rowWrite) update() (reason string, err error) {
 		return "", err
 	}
 	args := w.edit.values
-	if w.out.Take != w.batch.regs {
-		row := w.taken(w.table.row(w.key))
+	if w.out.Take != w.batch.regs || w.edit.lacks(w.out.Take, w.batch) {
+		row := w.table.row(w.key)
+		if w.old != nil {
+			copy(row, w.old)
+		}
+		row = w.taken(row)
 		args = nil
 		for _, c := range w.table.columns(w.out.Take) {
 			args = append(args, row[c])

@@ -26,6 +26,11 @@ func (s *space) compare(ctx context.Context, owner Owner, p *change.Push) (pull 
 			if err := g.look(); err != nil {
 				return err
 			}
+			// The space as it is: the device finds its own columns by their names, and the
+			// restored master may not know the device's tables.
+			if g.view, err = newView(g.schema, nil); err != nil {
+				return err
+			}
 			pull, err = g.compare(ctx, p)
 			return err
 		})
@@ -51,7 +56,7 @@ func (g *page) compare(ctx context.Context, p *change.Push) (*change.Pull, error
 			return ctx.Err()
 		}
 		rows++
-		t := g.schema.byID[row[1].(int64)]
+		t := g.view.byID[row[1].(int64)]
 		if t == nil {
 			return fmt.Errorf("row %d of the feed is of table %v, which is not there: the store is damaged", feed, row[1])
 		}
@@ -73,8 +78,8 @@ func (g *page) compare(ctx context.Context, p *change.Push) (*change.Pull, error
 		return nil, err
 	}
 	pull := &change.Pull{To: g.to, Done: g.to == g.head, Epochs: g.epochs, Now: o.Now().UnixMilli(), Blocks: g.blocks}
-	if p.Known != g.schema.digest {
-		pull.Tables = g.schema.list
+	if p.Known != g.view.digest {
+		pull.Tables = g.view.list
 	}
 	return pull, nil
 }
@@ -82,12 +87,12 @@ func (g *page) compare(ctx context.Context, p *change.Push) (*change.Pull, error
 // fingerprint adds a live row, whose dots are in scratch: a fingerprint of each register,
 // and whether the device that has common in common with this history can have seen it, or
 // it was pushed back.
-func (g *page) fingerprint(t *table, pk change.Value, common change.Seq, prints *change.Fingerprinter) (size int64, err error) {
+func (g *page) fingerprint(t *viewTable, pk change.Value, common change.Seq, prints *change.Fingerprinter) (size int64, err error) {
 	key, err := change.SplitKey(pk, len(t.def.Key))
 	if err != nil {
 		return 0, err
 	}
-	row, err := readRow(g.Conn, t, key)
+	row, err := readRow(g.Conn, t.table, key)
 	if err == nil && row == nil {
 		err = fmt.Errorf("row %.100v of %q is listed, its values are not there: the store is damaged", pk, t.def.Name)
 	}

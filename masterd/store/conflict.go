@@ -61,6 +61,9 @@ func (w *rowWrite) recordLoss(l *change.Loss) error {
 		x.columns = w.table.columns(x.regs)
 		x.lost = w.edited(x.regs)
 	}
+	if l.Incoming || l.Kind == change.UpdateLost {
+		x.columns = w.brought(x.columns)
+	}
 	w.tx.lost++
 	return w.log(&x)
 }
@@ -74,6 +77,9 @@ func (w *rowWrite) recordRejection(reason string) error {
 		x.lost = w.edited(x.regs)
 	}
 	x.columns = w.table.columns(x.regs)
+	if !w.fresh.Delete {
+		x.columns = w.brought(x.columns)
+	}
 	x.lostClock = clockOf(w.seenOf(x.regs), dot)
 	if r := w.known.row; r != nil && !r.Deleted() {
 		newest := r.Regs[0]
@@ -110,9 +116,23 @@ func (w *rowWrite) edited(regs change.Bits) []change.Value {
 		for from[i] != c {
 			i++
 		}
-		row[c] = w.edit.values[i]
+		if v := w.edit.values[i]; v != (absent{}) {
+			row[c] = v
+		}
 	}
 	return row
+}
+
+// brought returns those of some columns that the edit has values for; all for a delete.
+func (w *rowWrite) brought(columns []int) []int {
+	if w.fresh.Delete {
+		return columns
+	}
+	missing := make(map[int]bool)
+	for i, c := range w.table.columns(w.batch.regs) {
+		missing[c] = w.edit.values[i] == (absent{})
+	}
+	return slices.DeleteFunc(slices.Clone(columns), func(c int) bool { return missing[c] })
 }
 
 // log writes a conflict.

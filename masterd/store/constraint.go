@@ -277,7 +277,7 @@ func (a *application) put(t *table, f *foreignKey, pk change.Value) (put bool, e
 		if idOf(t.id, row[0]) != idOf(t.id, pk) {
 			return nil
 		}
-		if err := readDots(row[2].([]byte), change.Seq(row[1].(int64)), len(t.registers), a, &r); err != nil {
+		if err := t.readDots(row[2].([]byte), change.Seq(row[1].(int64)), a, &r); err != nil {
 			return err
 		}
 		put = r.Back > a.base || f.regs == 0 // the key never changes: the row is new

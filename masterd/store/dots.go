@@ -209,6 +209,9 @@ func (d *dotReader) dot() (dot change.Dot) {
 		dot.Rank.Weight = math.Float64frombits(binary.LittleEndian.Uint64(d.b))
 		d.b = d.b[8:]
 	}
+	if site>>1 == 0 && dot.Seq == 0 { // a register that nobody wrote
+		return dot
+	}
 	id, err := d.sites.deviceAt(int64(site >> 1))
 	if err != nil && d.err == nil {
 		d.err = err

@@ -16,6 +16,9 @@ type page struct {
 	*vsql.Conn
 	space   *space
 	schema  *schema
+	view    *view
+	fresh   map[int64]change.Bits // by table: registers with columns that the device has only now
+	whole   map[int64]change.Bits // of them, those that hold other columns too
 	sites   []change.DeviceID
 	device  device
 	seen    change.Seq
@@ -39,9 +42,9 @@ type page struct {
 // An item is a row that the device needs, for what happened at seq.
 type item struct {
 	seq     change.Seq
-	table   *table
+	table   *viewTable
 	pk      change.Value
-	regs    change.Bits
+	regs    change.Bits // the space's
 	deleted bool
 }
 
@@ -129,10 +132,13 @@ func (g *page) begin(p *change.Push) error {
 	g.device = s.device(p.Device)
 	g.seen = min(p.Seen, g.device.limit(g.head))
 	g.full = g.seen < g.horizon
+	if err := g.sight(p); err != nil {
+		return err
+	}
 	g.after = p.Page
 	if g.first {
 		g.after = g.seen
-		if g.full {
+		if g.full || len(g.fresh) > 0 {
 			g.after = 0
 		}
 		s.beginPull(p.Device, g.horizon)
@@ -141,7 +147,7 @@ func (g *page) begin(p *change.Push) error {
 	switch {
 	case g.after > g.head:
 		return &PageError{Reason: fmt.Sprintf("the page after %d, head is %d", g.after, g.head)}
-	case !g.full && g.after < g.seen:
+	case !g.full && len(g.fresh) == 0 && g.after < g.seen:
 		return &PageError{Reason: fmt.Sprintf("the page after %d, the device has seen %d", g.after, g.seen)}
 	case g.full && g.horizon > g.after && (!g.device.pulling || g.device.horizon != g.horizon):
 		// A row that an earlier page named may be one whose delete is forgotten now.
@@ -165,6 +171,33 @@ func (g *page) look() (err error) {
 		g.schema, err = readSchema(g.Conn)
 	}
 	return err
+}
+
+// sight finds how the device sees the space, and what it has only now.
+func (g *page) sight(p *change.Push) error {
+	var err error
+	if g.view, err = viewOf(g.Conn, g.schema, p.Schema); err != nil {
+		return err
+	}
+	if g.view == nil {
+		return &PageError{Reason: "the device's tables are not known any more"}
+	}
+	g.fresh, g.whole = make(map[int64]change.Bits), make(map[int64]change.Bits)
+	for _, f := range p.Fresh {
+		if g.seen == 0 || f.Table >= len(g.view.own) {
+			continue
+		}
+		t := g.view.own[f.Table]
+		if f.Column >= len(t.columnOf) || t.columnOf[f.Column] < 0 || t.key[t.columnOf[f.Column]] {
+			continue
+		}
+		r := t.registerOf[t.columnOf[f.Column]]
+		g.fresh[t.id] |= change.Bit(r)
+		if len(t.table.registers[r]) > 1 {
+			g.whole[t.id] |= change.Bit(r)
+		}
+	}
+	return nil
 }
 
 // beginPull notes up to where deletes are forgotten as a device's pull begins.
@@ -218,8 +251,8 @@ func (g *page) fill(ctx context.Context, p *change.Push) (*change.Pull, error) {
 		Now:     o.Now().UnixMilli(),
 		Blocks:  g.blocks,
 	}
-	if p.Known != g.schema.digest {
-		pull.Tables = g.schema.list
+	if p.Known != g.view.digest {
+		pull.Tables = g.view.list
 	}
 	for i := range g.lost {
 		pull.Lost = append(pull.Lost, g.lost[i].Conflict)
@@ -313,25 +346,31 @@ var errStop = errors.New("stop")
 
 // row decides what the device needs of a row of the feed.
 func (g *page) row(feed change.Seq, row []driver.Value) error {
-	t := g.schema.byID[row[1].(int64)]
+	t := g.view.byID[row[1].(int64)]
 	if t == nil {
 		return fmt.Errorf("row %d of the feed is of table %v, which is not there: the store is damaged", feed, row[1])
 	}
+	known := !g.full && feed <= g.seen // but for what is fresh to the device
+	if known && g.fresh[t.id] == 0 {
+		return nil
+	}
 	r := &g.scratch
-	if err := readDots(row[3].([]byte), feed, len(t.registers), g, r); err != nil {
+	if err := t.readDots(row[3].([]byte), feed, g, r); err != nil {
 		return fmt.Errorf("row %d of the feed: %w", feed, err)
 	}
 	it := item{seq: feed, table: t, pk: row[2], deleted: r.Deleted()}
 	if it.deleted {
-		if g.full && g.first { // a row that a snapshot does not name is gone
+		if known || g.full && g.first { // a row that a snapshot does not name is gone
 			return nil
 		}
 		if !g.needsDelete(r) {
 			g.echoes = append(g.echoes, feed)
 			return nil
 		}
-	} else if it.regs = g.needsOf(t, r); it.regs == 0 {
-		g.echoes = append(g.echoes, feed)
+	} else if it.regs = g.needsOf(t, r); t.ownRegs(it.regs) == 0 {
+		if !known {
+			g.echoes = append(g.echoes, feed)
+		}
 		return nil
 	}
 	g.add(it)
@@ -339,14 +378,24 @@ func (g *page) row(feed change.Seq, row []driver.Value) error {
 }
 
 // needsOf returns the registers of a live row that the device lacks.
-func (g *page) needsOf(t *table, r *change.Row) (regs change.Bits) {
+func (g *page) needsOf(t *viewTable, r *change.Row) (regs change.Bits) {
+	all, fresh, whole := t.table.all, g.fresh[t.id], g.whole[t.id]
 	if g.full || r.Back > g.seen {
-		return t.all
+		return all
 	}
+	var unwritten change.Bits
 	for i := range r.Regs {
-		if r.Regs[i].Seq > g.seen && r.Regs[i].Device != g.device.id {
+		d := &r.Regs[i]
+		news := d.Seq > g.seen
+		switch {
+		case d.Seq == 0:
+			unwritten |= change.Bit(i)
+		case news && d.Device != g.device.id, !news && fresh.Has(i), whole.Has(i):
 			regs |= change.Bit(i)
 		}
+	}
+	if regs|unwritten == all && regs != 0 { // the row may be new to the device: it comes whole
+		return all
 	}
 	return regs
 }
@@ -364,7 +413,7 @@ func (g *page) needsDelete(r *change.Row) bool {
 
 // need adds the row of a conflict that the device lost, as it is now.
 func (g *page) need(v *lostVersion) error {
-	it := item{seq: v.Seq, table: v.table, pk: v.Key, regs: v.needs(), deleted: true}
+	it := item{seq: v.Seq, table: g.view.byID[v.table.id], pk: v.Key, regs: v.needs(), deleted: true}
 	err := g.Query(`SELECT pk, deleted FROM _velosync_row WHERE tbl = ? AND pk = ?`, []driver.Value{v.table.id, v.Key}, func(row []driver.Value) error {
 		if idOf(v.table.id, row[0]) == idOf(v.table.id, v.Key) {
 			it.deleted = row[1].(int64) != 0
@@ -456,10 +505,14 @@ func (g *page) readItem(it *item) (int64, error) {
 		return size, nil
 	}
 	found := false
-	err = g.Query(t.selectOf(it.regs), key, func(values []driver.Value) error {
+	regs := t.ownRegs(it.regs)
+	if regs == 0 {
+		return size, nil
+	}
+	err = g.Query(t.selectOwn(regs), key, func(values []driver.Value) error {
 		found = true
-		cols := t.columns(it.regs)
-		b := g.block(blockKey{place: t.place, regs: it.regs})
+		cols := change.ColumnsOf(t.registers, regs)
+		b := g.block(blockKey{place: t.place, regs: regs})
 		if b.Columns == nil {
 			b.Columns = make([][]change.Value, len(cols))
 		}

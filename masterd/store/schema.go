@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
 
@@ -21,22 +22,25 @@ type schema struct {
 	tables  []*table // by name
 	byID    map[int64]*table
 	list    change.Schema
-	digest  [32]byte
+
+	mu    sync.Mutex
+	views map[[32]byte]*view // by digest of the device's tables
 }
 
 // readSchema reads the tables of a space.
 func readSchema(c *vsql.Conn) (*schema, error) {
-	s := &schema{byID: make(map[int64]*table)}
+	s := &schema{byID: make(map[int64]*table), views: make(map[[32]byte]*view)}
 	if _, err := c.Row(`SELECT version FROM _velosync_space`, nil, &s.version); err != nil {
 		return nil, err
 	}
-	err := c.Query(`SELECT id, definition, open FROM _velosync_table`, nil, func(row []driver.Value) error {
+	err := c.Query(`SELECT id, definition, open, since FROM _velosync_table`, nil, func(row []driver.Value) error {
 		var def change.Table
 		if err := json.Unmarshal([]byte(row[1].(string)), &def); err != nil {
 			return fmt.Errorf("definition of table %d: %w", row[0], err)
 		}
-		s.tables = append(s.tables, newTable(row[0].(int64), def, row[2].(int64) != 0))
-		return nil
+		t := newTable(row[0].(int64), def, row[2].(int64) != 0)
+		s.tables = append(s.tables, t)
+		return t.readSince(row[3].(string))
 	})
 	if err != nil {
 		return nil, err
@@ -49,7 +53,6 @@ func readSchema(c *vsql.Conn) (*schema, error) {
 			return nil, err
 		}
 	}
-	s.digest = s.list.Digest()
 	return s, nil
 }
 
@@ -68,20 +71,13 @@ const maxSchemas = 1000
 // The digests of a device without tables.
 var noTables = map[[32]byte]bool{{}: true, change.Schema(nil).Digest(): true, change.Schema{}.Digest(): true}
 
-// deviceTables returns the space's tables in the order in which a push names them. It
-// makes those that the space lacks. sent returns the tables that came with the push, nil
-// if none did. An error is a *SchemaError or a *RequestError, or comes from SQLite.
-func (t *tx) deviceTables(digest [32]byte, sent func() (change.Schema, error)) ([]*table, error) {
-	if noTables[digest] {
-		return nil, nil
-	}
-	var text string
-	found, err := t.Row(`SELECT tables FROM _velosync_schema WHERE digest = ?`, []driver.Value{digest[:]}, &text)
-	if err != nil {
-		return nil, err
-	}
-	if found {
-		return t.knownTables(text)
+// deviceView returns the space as the device sees it. It makes tables and columns that the
+// space lacks. sent returns the tables that came with the push, nil if none did. An error is
+// a *SchemaError or a *RequestError, or comes from SQLite.
+func (t *tx) deviceView(digest [32]byte, sent func() (change.Schema, error)) (*view, error) {
+	v, err := viewOf(t.Conn, t.schema, digest)
+	if v != nil || err != nil {
+		return v, err
 	}
 	tables, err := sent()
 	switch {
@@ -92,75 +88,78 @@ func (t *tx) deviceTables(digest [32]byte, sent func() (change.Schema, error)) (
 	case tables.Digest() != digest:
 		return nil, &RequestError{Reason: "the digest of the tables is not the one that the push names"}
 	}
-	return t.learnTables(digest, tables)
+	if err := t.learnTables(digest, tables); err != nil {
+		return nil, err
+	}
+	return viewOf(t.Conn, t.schema, digest)
 }
 
-// knownTables returns the tables of a row of _velosync_schema.
-func (t *tx) knownTables(text string) ([]*table, error) {
-	var ids []int64
-	if err := json.Unmarshal([]byte(text), &ids); err != nil {
-		return nil, fmt.Errorf("read the tables of a digest: %w", err)
-	}
-	list := make([]*table, len(ids))
-	for i, id := range ids {
-		if list[i] = t.schema.byID[id]; list[i] == nil {
-			return nil, fmt.Errorf("a digest names table %d, which is not there: the store is damaged", id)
-		}
-	}
-	return list, nil
-}
-
-// learnTables compares a device's tables with the space's, makes those that are new, and
-// remembers the digest.
-func (t *tx) learnTables(digest [32]byte, tables change.Schema) ([]*table, error) {
+// learnTables compares a device's tables with the space's, makes tables and columns that
+// are new, and remembers the digest.
+func (t *tx) learnTables(digest [32]byte, tables change.Schema) error {
 	changed := false
 	for i := range tables {
 		def := &tables[i]
 		if tables.Find(def.Name) != i {
-			return nil, &SchemaError{Table: def.Name, Reason: "it is listed twice"}
+			return &SchemaError{Table: def.Name, Reason: "it is listed twice"}
 		}
 		if err := checkOptions(def); err != nil {
-			return nil, err
+			return err
 		}
-		have := t.schema.find(def.Name)
-		var err error
-		switch {
-		case have != nil && have.open:
-			if err = compareTables(&have.def, def, false); err == nil {
-				changed, err = true, t.settle(have, def.Options)
-			}
-		case have != nil:
-			err = compareTables(&have.def, def, true)
-		case t.fixed:
-			err = &SchemaError{Table: def.Name, Reason: "the space has no such table, and its operator gave all that it has (masterd --schema): " +
-				"do not track this table, or ask for it to be added"}
-		default:
-			changed, err = true, t.addTable(def)
-		}
+		did, err := t.learnTable(def)
 		if err != nil {
-			return nil, err
+			return err
 		}
+		changed = changed || did
 	}
 	if changed {
 		if err := t.reloadSchema(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	list := make([]*table, len(tables))
-	ids := make([]int64, len(tables))
+	list := make([]deviceTable, len(tables))
 	for i := range tables {
-		list[i] = t.schema.find(tables[i].Name)
-		ids[i] = list[i].id
+		have := t.schema.find(tables[i].Name)
+		list[i] = deviceTable{ID: have.id, Table: tables[i], Columns: make([]int, len(tables[i].Columns))}
+		for c, col := range tables[i].Columns {
+			list[i].Columns[c] = have.def.Find(col.Name)
+		}
 	}
-	text, err := json.Marshal(ids)
+	text, err := json.Marshal(list)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := t.Exec(`INSERT INTO _velosync_schema (digest, tables) VALUES (?, ?)`, digest[:], string(text)); err != nil {
-		return nil, fmt.Errorf("remember a digest: %w", err)
+		return fmt.Errorf("remember a digest: %w", err)
 	}
 	_, err = t.Exec(`DELETE FROM _velosync_schema WHERE rowid <= (SELECT max(rowid) FROM _velosync_schema) - ?`, int64(maxSchemas))
-	return list, err
+	return err
+}
+
+// learnTable compares one table. changed says that the space's is another one now.
+func (t *tx) learnTable(def *change.Table) (changed bool, err error) {
+	have := t.schema.find(def.Name)
+	if have == nil {
+		if t.fixed {
+			return false, &SchemaError{Table: def.Name, Reason: "the space has no such table, and its operator gave all that it has (masterd --schema): " +
+				"do not track this table, or ask for it to be added"}
+		}
+		return true, t.addTable(def)
+	}
+	added, err := compareTables(&have.def, def, !have.open)
+	switch {
+	case err != nil:
+		return false, err
+	case len(added) > 0 && t.fixed:
+		return false, &SchemaError{Table: def.Name, Reason: fmt.Sprintf("the device has column %q, the space has not, and its operator gave all that it has "+
+			"(masterd --schema): ask for the column to be added", def.Columns[added[0]].Name)}
+	case have.open:
+		o := def.Options
+		return true, t.settle(have, o)
+	case len(added) > 0:
+		return true, t.addColumns(have, def, added)
+	}
+	return false, nil
 }
 
 // reloadSchema reads the schema after it changed.
@@ -223,7 +222,11 @@ func makeTable(c *vsql.Conn, def *change.Table, open bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.Exec(`INSERT INTO _velosync_table (name, definition, open) VALUES (?, ?, ?)`, def.Name, string(text), open)
+	since, err := json.Marshal(make([]change.Seq, len(def.Columns)))
+	if err != nil {
+		return err
+	}
+	_, err = c.Exec(`INSERT INTO _velosync_table (name, definition, open, since) VALUES (?, ?, ?, ?)`, def.Name, string(text), open, string(since))
 	return err
 }
 
@@ -376,36 +379,55 @@ func checkOptions(def *change.Table) error {
 	return nil
 }
 
-// compareTables says in what a device's table differs from the space's.
-func compareTables(have, got *change.Table, options bool) error {
-	refuse := func(format string, args ...any) error {
-		return &SchemaError{Table: have.Name, Reason: fmt.Sprintf(format, args...) +
+// compareTables returns the columns that a device's table has and the space's has not. An
+// error says why the two don't fit.
+func compareTables(have, got *change.Table, options bool) (added []int, err error) {
+	refuse := func(format string, args ...any) ([]int, error) {
+		return nil, &SchemaError{Table: have.Name, Reason: fmt.Sprintf(format, args...) +
 			"; make the device's table like the space's, or sync it with another space"}
 	}
-	for i := range max(len(have.Columns), len(got.Columns)) {
+	a, okA := readTableText(have)
+	b, okB := readTableText(got)
+	if !okA || !okB {
+		return refuse("its SQL is %.500q in the space and %.500q on the device", have.SQL, got.SQL)
+	}
+	if x, y := keyText(have), keyText(got); x != y {
+		return refuse("its key is %s in the space and %s on the device", x, y)
+	}
+	for i, c := range got.Columns {
+		at := have.Find(c.Name)
 		switch {
-		case i >= len(got.Columns):
-			return refuse("the space has column %q, the device has not", have.Columns[i].Name)
-		case i >= len(have.Columns):
-			return refuse("the device has column %q, the space has not", got.Columns[i].Name)
-		case have.Columns[i] != got.Columns[i]:
-			return refuse("column %d is %s in the space and %s on the device", i+1, columnText(have.Columns[i]), columnText(got.Columns[i]))
+		case at < 0:
+			added = append(added, i)
+			continue
+		case have.Columns[at] != c:
+			return refuse("column %q is %s in the space and %s on the device", c.Name, columnText(have.Columns[at]), columnText(c))
+		}
+		x, y := a.columns[lower(c.Name)], b.columns[lower(c.Name)]
+		if !slices.Equal(x.tokens, y.tokens) {
+			return refuse("column %q is %.500q in the space and %.500q on the device", c.Name, x.text, y.text)
 		}
 	}
-	if !slices.Equal(have.Key, got.Key) {
-		return refuse("its key is %s in the space and %s on the device", keyText(have), keyText(got))
+	for _, c := range have.Columns {
+		if got.Find(c.Name) >= 0 {
+			continue
+		}
+		if item := a.columns[lower(c.Name)]; c.NotNull && !slices.Contains(item.tokens, "default") {
+			return refuse("the space has column %s without a DEFAULT, the device has not: its rows would have no value for it", columnText(c))
+		}
 	}
-	if a, b := sqlText(have), sqlText(got); !slices.Equal(a, b) {
-		return refuse("its SQL is %.500q in the space and %.500q on the device (they differ at %.60q)", have.SQL, got.SQL, firstDifference(a, b))
+	if !slices.Equal(a.constraints, b.constraints) || a.tail != b.tail {
+		return refuse("its SQL is %.500q in the space and %.500q on the device (they differ at %.200q)", have.SQL, got.SQL,
+			firstDifference(append(a.constraints, a.tail), append(b.constraints, b.tail)))
 	}
-	a, b := uniqueTexts(have), uniqueTexts(got)
-	if !slices.Equal(a, b) {
-		return refuse("its unique indexes are %.500q in the space and %.500q on the device", a, b)
+	x, y := uniqueTexts(have), uniqueTexts(got)
+	if !slices.Equal(x, y) {
+		return refuse("its unique indexes are %.500q in the space and %.500q on the device", x, y)
 	}
-	if a, b := optionsText(have), optionsText(got); options && a != b {
-		return refuse("its options are %s in the space and %s on the device", a, b)
+	if x, y := optionsText(have, got), optionsText(got, have); options && x != y {
+		return refuse("its options are %s in the space and %s on the device", x, y)
 	}
-	return nil
+	return added, nil
 }
 
 func columnText(c change.Column) string {
@@ -422,13 +444,6 @@ func keyText(t *change.Table) string {
 		names[i] = t.Columns[k].Name
 	}
 	return fmt.Sprintf("%q", names)
-}
-
-// sqlText returns the tokens of a table's SQL from its name on: how the name is written
-// does not matter, and it is compared as such.
-func sqlText(t *change.Table) []string {
-	tokens, _ := sqlTokens(t.SQL)
-	return tokens[min(3, len(tokens)):]
 }
 
 func firstDifference(a, b []string) string {
@@ -453,14 +468,116 @@ func uniqueTexts(t *change.Table) []string {
 	return texts
 }
 
-func optionsText(t *change.Table) string {
+// optionsText returns a table's options as far as they concern columns that another one
+// has too.
+func optionsText(t, other *change.Table) string {
 	o := t.Options
-	if len(o.Groups) == 0 {
-		o.Groups = nil
+	o.Groups = nil
+	for _, g := range t.Options.Groups {
+		var both []string
+		for _, c := range g {
+			if other.Find(c) >= 0 {
+				both = append(both, c)
+			}
+		}
+		if len(both) > 1 || len(both) == 1 && len(g) == 1 {
+			slices.SortFunc(both, func(x, y string) int { return t.Find(x) - t.Find(y) })
+			o.Groups = append(o.Groups, both)
+		}
 	}
+	slices.SortFunc(o.Groups, func(x, y []string) int { return strings.Compare(x[0], y[0]) })
 	b, err := json.Marshal(o)
 	if err != nil {
 		panic(fmt.Sprintf("store: options do not marshal: %v", err)) // strings only
 	}
 	return string(b)
+}
+
+// addColumns adds columns that a device has to the space's table, behind all others.
+func (t *tx) addColumns(have *table, def *change.Table, added []int) error {
+	refuse := func(c change.Column, format string, args ...any) error {
+		return &SchemaError{Table: def.Name, Reason: fmt.Sprintf("the device has column %s, the space has not: ", columnText(c)) + fmt.Sprintf(format, args...)}
+	}
+	if err := checkTable(def); err != nil {
+		return err
+	}
+	text, ok := readTableText(def)
+	if !ok {
+		return fmt.Errorf("the SQL of %q can't be taken apart", def.Name) // compareTables did
+	}
+	for _, i := range added {
+		c := def.Columns[i]
+		if c.NotNull && !slices.Contains(text.columns[lower(c.Name)].tokens, "default") {
+			return refuse(c, "rows of other devices would have no value for it; give it a DEFAULT")
+		}
+		// The text is a part of a CREATE TABLE that checkTable ran.
+		err := t.Script("ALTER TABLE " + have.name() + " ADD COLUMN " + text.columns[lower(c.Name)].text)
+		var e sqlite3.Error
+		switch {
+		case errors.As(err, &e) && !fatal(err):
+			return refuse(c, "SQLite can't add it to the space's table (%s); give it a DEFAULT, and add it without UNIQUE", e.Error())
+		case err != nil:
+			return err
+		}
+	}
+	d, err := t.Describe(have.def.Name)
+	if err != nil {
+		return err
+	}
+	made := d.Table
+	made.Indexes, made.Options = have.def.Indexes, have.def.Options
+	made.Options.Groups = slices.Clone(have.def.Options.Groups)
+	for _, i := range added {
+		c := def.Columns[i]
+		if at := made.Find(c.Name); at < 0 || made.Columns[at] != c {
+			return refuse(c, "it became another column here")
+		}
+		joinGroup(&made, def, c.Name)
+	}
+	if !slices.Equal(made.Columns[:len(have.def.Columns)], have.def.Columns) {
+		return fmt.Errorf("table %q has not the columns that it had", def.Name)
+	}
+	definition, err := json.Marshal(made)
+	if err != nil {
+		return err
+	}
+	since := slices.Clone(have.since)
+	for range added {
+		since = append(since, t.head)
+	}
+	when, err := json.Marshal(since)
+	if err != nil {
+		return err
+	}
+	if _, err := t.Exec(`UPDATE _velosync_table SET definition = ?, since = ? WHERE id = ?`, string(definition), string(when), have.id); err != nil {
+		return err
+	}
+	t.space.log.Info("columns added", "table", def.Name, "columns", len(added))
+	return nil
+}
+
+// joinGroup puts a new column into the group that it has on the device, beside the columns
+// that the space has already.
+func joinGroup(made, def *change.Table, name string) {
+	for _, g := range def.Options.Groups {
+		if !slices.Contains(g, name) {
+			continue
+		}
+		for i, have := range made.Options.Groups {
+			for _, c := range have {
+				if slices.Contains(g, c) {
+					made.Options.Groups[i] = append(slices.Clone(have), name)
+					return
+				}
+			}
+		}
+		group := []string{name}
+		for _, c := range g {
+			if c != name && made.Find(c) >= 0 {
+				group = append(group, c)
+			}
+		}
+		made.Options.Groups = append(made.Options.Groups, group)
+		return
+	}
 }

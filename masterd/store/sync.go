@@ -59,7 +59,7 @@ func (t *tx) push(ctx context.Context, p *pushing) error {
 		return err
 	}
 	p.seen, p.now = min(p.push.Seen, d.limit(t.head)), t.now
-	tables, err := t.deviceTables(p.push.Schema, func() (change.Schema, error) { return p.tables() })
+	view, err := t.deviceView(p.push.Schema, func() (change.Schema, error) { return p.tables() })
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (t *tx) push(ctx context.Context, p *pushing) error {
 	}
 	d.lsn = last
 	a := application{tx: t, device: d, seen: p.seen}
-	a.edits = p.batches(ctx, d.id, t.head, tables)
+	a.edits = p.batches(ctx, d.id, t.head, view.own)
 	return a.run()
 }
 
@@ -132,7 +132,7 @@ func (t *tx) hello(d *device, p *change.Push) error {
 
 // batches yields the push's edits, checked, at most batchRows at a time. The batch is
 // used again.
-func (p *pushing) batches(ctx context.Context, id change.DeviceID, head change.Seq, tables []*table) iter.Seq2[*batch, error] {
+func (p *pushing) batches(ctx context.Context, id change.DeviceID, head change.Seq, tables []*viewTable) iter.Seq2[*batch, error] {
 	return func(yield func(*batch, error) bool) {
 		var out batch
 		number := 0
@@ -148,12 +148,17 @@ func (p *pushing) batches(ctx context.Context, id change.DeviceID, head change.S
 					yield(nil, &RequestError{Reason: fmt.Sprintf("part %d, block %d: %v", number, i, err)})
 					return
 				}
+				in, err := p.incoming(t, b)
+				if err != nil {
+					yield(nil, err)
+					return
+				}
 				for from := 0; from < len(b.Keys); from += batchRows {
 					if err := ctx.Err(); err != nil {
 						yield(nil, err)
 						return
 					}
-					p.fill(&out, t, b, from, min(from+batchRows, len(b.Keys)), id)
+					p.fill(&out, in, b, from, min(from+batchRows, len(b.Keys)), id)
 					if !yield(&out, nil) {
 						return
 					}
@@ -164,18 +169,63 @@ func (p *pushing) batches(ctx context.Context, id change.DeviceID, head change.S
 	}
 }
 
+// An incoming is how the rows of a block come into the space's table.
+type incoming struct {
+	t       *viewTable
+	regs    change.Bits    // the space's
+	from    []int          // for each column of regs: its place in the block; -1: it has none
+	columns []int          // of regs
+	fresh   []bool         // by column of the table; nil: none
+	values  []change.Value // DEFAULTs by column, where some are fresh
+}
+
+func (p *pushing) incoming(t *viewTable, b *change.Block) (in incoming, err error) {
+	in = incoming{t: t, regs: t.spaceRegs(b.Regs)}
+	in.columns = t.columns(in.regs)
+	in.from = make([]int, len(in.columns))
+	place := make(map[int]int)
+	for i, c := range change.ColumnsOf(t.registers, b.Regs) {
+		place[t.columnOf[c]] = i
+	}
+	for i, c := range in.columns {
+		at, ok := place[c]
+		if !ok {
+			at = -1
+		}
+		in.from[i] = at
+	}
+	for _, f := range p.push.Fresh {
+		if f.Table != b.Table || f.Column >= len(t.columnOf) || t.columnOf[f.Column] < 0 {
+			continue
+		}
+		if in.fresh == nil {
+			in.fresh = make([]bool, len(t.def.Columns))
+			if in.values, err = t.defaults(); err != nil {
+				return in, err
+			}
+		}
+		in.fresh[t.columnOf[f.Column]] = true
+	}
+	return in, nil
+}
+
 // fill makes a batch of rows of a block.
-func (p *pushing) fill(out *batch, t *table, b *change.Block, from, to int, id change.DeviceID) {
-	out.table, out.regs = t, b.Regs
+func (p *pushing) fill(out *batch, in incoming, b *change.Block, from, to int, id change.DeviceID) {
+	out.table, out.regs, out.fresh = in.t.table, in.regs, in.fresh
 	out.edits = out.edits[:0]
-	width := len(b.Columns)
+	width := len(in.columns)
 	values := make([]change.Value, width*(to-from))
 	for i := from; i < to; i++ {
 		row := values[(i-from)*width : (i-from+1)*width : (i-from+1)*width]
-		for c := range b.Columns {
-			row[c] = b.Columns[c][i]
+		for c, at := range in.from {
+			if at < 0 {
+				row[c] = absent{}
+			} else {
+				row[c] = b.Columns[at][i]
+			}
 		}
-		e := b.Edit(i, id, len(t.registers))
+		e := b.Edit(i, id, len(in.t.registers))
+		in.t.translate(&e)
 		e.Seen = min(e.Seen, p.seen)
 		for j := range e.Regs {
 			e.Regs[j].Seen = min(e.Regs[j].Seen, p.seen)
@@ -183,12 +233,92 @@ func (p *pushing) fill(out *batch, t *table, b *change.Block, from, to int, id c
 		if e.Rank.Weight != change.PushedBack {
 			e.Rank.Time = change.CorrectTime(e.Rank.Time, p.push.Now, p.now)
 		}
-		out.edits = append(out.edits, rowEdit{key: b.Keys[i], edit: e, values: row})
+		x := rowEdit{key: b.Keys[i], edit: e, values: row}
+		if in.fresh != nil {
+			in.refresh(&x)
+		}
+		if b.Delete || len(x.edit.Regs) > 0 {
+			out.edits = append(out.edits, x)
+		}
 	}
 }
 
+// translate turns the registers of a device's edit into the space's. A register that the
+// device has not is as old, in its deletes, as what it knew of the row.
+func (t *viewTable) translate(e *change.Edit) {
+	e.Lacks = t.lacks
+	if t.same {
+		return
+	}
+	by := make(map[int]change.RegEdit)
+	for _, g := range e.Regs {
+		r := t.regOf[g.Reg]
+		if r < 0 {
+			continue
+		}
+		if x, ok := by[r]; ok {
+			g.Seen, g.LSN = min(g.Seen, x.Seen), max(g.LSN, x.LSN)
+		}
+		g.Reg = r
+		by[r] = g
+	}
+	e.Regs = e.Regs[:0:0]
+	for r := range t.table.registers {
+		if g, ok := by[r]; ok {
+			e.Regs = append(e.Regs, g)
+		} else if e.Delete {
+			e.Regs = append(e.Regs, change.RegEdit{Reg: r, Seen: e.Seen, LSN: e.LSN})
+		}
+	}
+}
+
+// refresh does an edit of a device whose table got columns since its last round: of what
+// the master has in them it has seen nothing, and their DEFAULT is no value that it wrote.
+func (in *incoming) refresh(x *rowEdit) {
+	if x.edit.Delete { // it knew of the column what it knew of the row
+		for i := range x.edit.Regs {
+			g := &x.edit.Regs[i]
+			for _, c := range in.t.table.registers[g.Reg] {
+				if in.fresh[c] {
+					g.Seen = min(g.Seen, x.edit.Seen)
+				}
+			}
+		}
+		return
+	}
+	var written, old change.Bits // registers with a value for a fresh column, for another one
+	for i, c := range in.columns {
+		switch {
+		case x.values[i] == (absent{}):
+		case !in.fresh[c]:
+			old |= change.Bit(in.t.registerOf[c])
+		case sameValue(x.values[i], in.values[c]):
+			x.values[i] = absent{}
+		default:
+			written |= change.Bit(in.t.registerOf[c])
+		}
+	}
+	lacks, kept := x.edit.Lacks, x.edit.Regs[:0:0]
+	for _, g := range x.edit.Regs {
+		r := change.Bit(g.Reg)
+		switch {
+		case len(in.t.table.registers[g.Reg]) == 0, old&r != 0:
+		case written&r != 0:
+			g.Seen = 0
+		default:
+			lacks |= r
+			continue
+		}
+		kept = append(kept, g)
+	}
+	if len(kept) == 0 && x.edit.Bits()|in.t.lacks == in.t.table.all {
+		return // a table of keys that got its first columns: the row is there all the same
+	}
+	x.edit.Regs, x.edit.Lacks, x.doubtful = kept, lacks, old&written
+}
+
 // checkBlock checks what a block says before any of it is used.
-func checkBlock(b *change.Block, tables []*table, head change.Seq, through change.LSN) (*table, error) {
+func checkBlock(b *change.Block, tables []*viewTable, head change.Seq, through change.LSN) (*viewTable, error) {
 	if b.Table < 0 || b.Table >= len(tables) {
 		return nil, fmt.Errorf("table %d of %d", b.Table, len(tables))
 	}
@@ -198,9 +328,9 @@ func checkBlock(b *change.Block, tables []*table, head change.Seq, through chang
 	case b.Delete && (b.Regs != 0 || len(b.Columns) > 0):
 		return nil, fmt.Errorf("a delete of %q with registers or columns", t.def.Name)
 	case !b.Delete && (b.Regs == 0 || b.Regs&^t.all != 0):
-		return nil, fmt.Errorf("registers %b of %q, which has %d", b.Regs, t.def.Name, len(t.registers))
-	case !b.Delete && len(b.Columns) != len(t.columns(b.Regs)):
-		return nil, fmt.Errorf("%d columns, registers %b of %q have %d", len(b.Columns), b.Regs, t.def.Name, len(t.columns(b.Regs)))
+		return nil, fmt.Errorf("registers %b of %q, which has %d", b.Regs, t.own.Name, len(t.registers))
+	case !b.Delete && len(b.Columns) != len(change.ColumnsOf(t.registers, b.Regs)):
+		return nil, fmt.Errorf("%d columns, registers %b of %q have %d", len(b.Columns), b.Regs, t.own.Name, len(change.ColumnsOf(t.registers, b.Regs)))
 	case len(b.Stamps) != rows:
 		return nil, fmt.Errorf("%d stamps for %d rows", len(b.Stamps), rows)
 	}
@@ -214,7 +344,7 @@ func checkBlock(b *change.Block, tables []*table, head change.Seq, through chang
 		regs = t.all
 	}
 	for i := range rows {
-		err := checkKey(b.Keys[i], t)
+		err := checkKey(b.Keys[i], t.table)
 		if err == nil {
 			err = checkStamp(&b.Stamps[i], regs, head, through)
 		}

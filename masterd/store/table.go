@@ -1,6 +1,8 @@
 package store
 
 import (
+	"database/sql/driver"
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -14,20 +16,25 @@ import (
 // A table is a table of a space, with the statements that its rows need. It does not
 // change; its memory of statements is for several goroutines.
 type table struct {
-	id        int64
-	place     int // in the space's schema
-	def       change.Table
-	open      bool // its options are still to be settled
-	registers [][]int
-	all       change.Bits
-	key       []bool // by position: is the column part of the key?
-	rest      []int  // positions of the other columns
-	refers    []foreignKey
-	referred  []foreignKey // keys of any table that refer to this one
+	id          int64
+	place       int // in the space's schema
+	def         change.Table
+	open        bool // its options are still to be settled
+	registers   [][]int
+	all         change.Bits
+	key         []bool       // by position: is the column part of the key?
+	rest        []int        // positions of the other columns
+	since       []change.Seq // by column: the head when it came
+	regSince    []change.Seq // by register
+	registerOf  []int        // the register of each column; -1: of the key
+	defaultText []string     // what DEFAULT says of each column; empty: nothing
+	refers      []foreignKey
+	referred    []foreignKey // keys of any table that refer to this one
 
 	insert, remove, read string // a whole row: by its values, by its key, its values
 
 	mu      sync.Mutex
+	values  []change.Value // see defaults
 	updates map[change.Bits]string
 	selects map[change.Bits]string
 }
@@ -46,6 +53,12 @@ func newTable(id int64, def change.Table, open bool) *table {
 	t.all = change.AllBits(len(t.registers))
 	for _, k := range def.Key {
 		t.key[k] = true
+	}
+	t.regSince, t.registerOf = make([]change.Seq, len(t.registers)), slices.Repeat([]int{-1}, len(def.Columns))
+	for r, cols := range t.registers {
+		for _, c := range cols {
+			t.registerOf[c] = r
+		}
 	}
 	names := make([]string, len(def.Columns))
 	every := make([]int, len(def.Columns))
@@ -153,8 +166,95 @@ func (t *table) holding(columns []string) (regs change.Bits) {
 	return regs
 }
 
+// readSince reads when the columns came.
+func (t *table) readSince(text string) error {
+	if err := json.Unmarshal([]byte(text), &t.since); err != nil || len(t.since) != len(t.def.Columns) {
+		return fmt.Errorf("the columns of table %q came at %.100q: the store is damaged", t.def.Name, text)
+	}
+	for r, cols := range t.registers {
+		for i, c := range cols {
+			if i == 0 || t.since[c] < t.regSince[r] {
+				t.regSince[r] = t.since[c]
+			}
+		}
+	}
+	return nil
+}
+
+// readDots reads the dots of a row. Registers that came after its last change have none.
+func (t *table) readDots(b []byte, feed change.Seq, s sites, r *change.Row) error {
+	n := len(t.registers)
+	for n > 1 && t.regSince[n-1] >= feed {
+		n--
+	}
+	err := readDots(b, feed, n, s, r)
+	for len(r.Regs) < len(t.registers) {
+		r.Regs = append(r.Regs, change.Dot{})
+	}
+	return err
+}
+
+// defaults returns what a row has in each column that nobody gave a value.
+func (t *table) defaults() ([]change.Value, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.values != nil {
+		return t.values, nil
+	}
+	c, err := scratch()
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(c)
+	values := make([]change.Value, len(t.def.Columns))
+	for i, text := range t.defaultText {
+		if text == "" {
+			continue
+		}
+		// SQLite gives the value the column's affinity as it stores it.
+		make := func(text string) error {
+			return c.Script(fmt.Sprintf("CREATE TABLE d%d(v %s DEFAULT (%s)); INSERT INTO d%d DEFAULT VALUES", i, t.def.Columns[i].Type, text, i))
+		}
+		err := make(text)
+		if err != nil { // a bare word is a text
+			err = make(vsql.QuoteText(text))
+		}
+		if err == nil {
+			_, err = c.Row(fmt.Sprintf("SELECT +v FROM d%d", i), nil, &values[i])
+		}
+		if err != nil {
+			return nil, fmt.Errorf("table %q, column %q: its DEFAULT: %w", t.def.Name, t.def.Columns[i].Name, err)
+		}
+	}
+	t.values = values
+	return values, nil
+}
+
+// oldValues reads the values of a deleted row, which may be from before the last columns came.
+func (t *table) oldValues(trash []byte) ([]change.Value, error) {
+	row, err := readValues(trash, len(t.def.Columns))
+	if err != nil || len(row) == len(t.def.Columns) {
+		return row, err
+	}
+	values, err := t.defaults()
+	if err != nil {
+		return nil, err
+	}
+	return append(row, values[len(row):]...), nil
+}
+
 // link reads how the table refers to others, and they to it.
 func (t *table) link(c *vsql.Conn) error {
+	t.defaultText = make([]string, len(t.def.Columns))
+	err := c.Query(`SELECT name, coalesce(dflt_value, '') FROM pragma_table_xinfo(?)`, []driver.Value{t.def.Name}, func(row []driver.Value) error {
+		if i := t.def.Find(row[0].(string)); i >= 0 {
+			t.defaultText[i] = row[1].(string)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	keys, err := c.ForeignKeys(t.def.Name)
 	if err != nil {
 		return err

@@ -120,7 +120,7 @@ func (g *v1Pull) add(row []driver.Value, must map[string]bool) error {
 	}
 	feed, merged := change.Seq(row[0].(int64)), change.Seq(row[5].(int64))
 	r := &g.scratch
-	if err := readDots(row[3].([]byte), feed, len(g.table.registers), g.page, r); err != nil {
+	if err := g.table.readDots(row[3].([]byte), feed, g.page, r); err != nil {
 		return fmt.Errorf("row %d of the feed: %w", feed, err)
 	}
 	if !must[id] && merged <= g.client.cursor && !g.lacks(r) {

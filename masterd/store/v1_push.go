@@ -183,7 +183,7 @@ func (p *v1Push) row(id string) (*v1Row, error) {
 	row.own = row.clock[p.Device]
 	err = p.Query(`SELECT feed, dots FROM _velosync_row WHERE tbl = ? AND pk = ?`, []change.Value{p.table.id, id}, func(v []change.Value) error {
 		row.row = new(change.Row)
-		return readDots(v[1].([]byte), change.Seq(v[0].(int64)), len(p.table.registers), p.tx, row.row)
+		return p.table.readDots(v[1].([]byte), change.Seq(v[0].(int64)), p.tx, row.row)
 	})
 	if err != nil {
 		return nil, err

@@ -38,12 +38,12 @@ func appendValues(dst []byte, values []change.Value) []byte {
 
 var errValues = errors.New("the values of a deleted row can't be read: the store is damaged")
 
-// readValues reads n values that appendValues wrote.
+// readValues reads what appendValues wrote: at most n values.
 func readValues(b []byte, n int) ([]change.Value, error) {
 	values := make([]change.Value, n)
 	for i := range values {
 		if len(b) == 0 {
-			return nil, errValues
+			return values[:i], nil
 		}
 		kind := b[0]
 		b = b[1:]

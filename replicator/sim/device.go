@@ -33,6 +33,9 @@ type device struct {
 
 	id       change.DeviceID
 	hasTable bool
+	hasLater bool // the column that comes later
+	mended   bool // its triggers know that column
+	held     bool // a round was complete since
 	seen     change.Seq
 	acked    change.LSN
 	last     change.LSN // the newest mutation
@@ -49,6 +52,9 @@ type device struct {
 type knowledge struct {
 	regs  []set
 	exist set
+	// hidden is what stands behind the column that the device has not yet: its deletes
+	// have seen it.
+	hidden set
 }
 
 // A mutation is a row of the log.
@@ -67,6 +73,7 @@ type snapshot struct {
 	log   []mutation
 	acked change.LSN
 	last  change.LSN
+	regs  change.Bits // that the device had
 }
 
 func newDevice(w *world, n int, withTable bool) *device {
@@ -151,20 +158,27 @@ func (d *device) table() map[string][]*event {
 		if d.hasTable = n > 0; !d.hasTable {
 			return map[string][]*event{}
 		}
+		d.hasLater = d.w.hasColumn(d.app)
+		d.mended, d.held = d.hasLater, d.hasLater
 	}
-	return d.w.readTable(d.app, d.String())
+	return d.w.readTable(d.app, d.String(), d.hasLater, nil)
 }
 
-func (w *world) readTable(c *vsql.Conn, where string) map[string][]*event {
+// readTable reads a table; missing stands for the column that comes later, where it did not.
+func (w *world) readTable(c *vsql.Conn, where string, hasLater bool, missing *event) map[string][]*event {
 	rows := make(map[string][]*event)
 	n := len(w.shape.keyValues(w.shape.keys[0]))
-	err := c.Query("SELECT "+w.shape.key.columns+", a, b, c, w FROM notes", nil, func(v []change.Value) error {
+	later := ", NULL"
+	if hasLater {
+		later = ", " + laterColumn
+	}
+	err := c.Query("SELECT "+w.shape.key.columns+", a, b, c, w"+later+" FROM notes", nil, func(v []change.Value) error {
 		at := slices.IndexFunc(w.shape.keys, func(key string) bool { return textOf(w.shape.keyValues(key)) == textOf(v[:n]) })
 		if at < 0 {
 			return fmt.Errorf("there is a row %v, which nobody wrote", v[:n])
 		}
 		key := w.shape.keys[at]
-		rows[key] = w.versionsOf(where, key, v[n:])
+		rows[key] = w.versionsOf(where, key, v[n:], hasLater, missing)
 		return nil
 	})
 	w.must(err, "read the table of "+where)
@@ -183,7 +197,7 @@ func (d *device) look(when string) {
 		w.fail("%s, %s: the file took a new device id, though nobody copied it", d, when)
 	}
 	rows := d.table()
-	if seen != d.seen || acked != d.acked {
+	if seen != d.seen || acked != d.acked || d.filled() {
 		d.move(when, seen, acked, rows)
 		return
 	}
@@ -207,7 +221,7 @@ func (d *device) move(when string, seen change.Seq, acked change.LSN, rows map[s
 	}
 	pending := pendingOf(d.log, acked)
 	for _, key := range w.shape.keys {
-		local, remote := d.rows[key], theirs[key]
+		local, remote := d.rows[key], d.shown(theirs[key])
 		later, isPending := pending[key]
 		want := slices.Clone(local)
 		switch {
@@ -225,8 +239,9 @@ func (d *device) move(when string, seen change.Seq, acked change.LSN, rows map[s
 				d, when, seen, key, w.shape.show(got), w.shape.show(want), w.shape.show(local), w.shape.show(remote), later)
 		}
 		d.rows[key] = want
-		d.learn(key, seen, later, isPending, remote)
+		d.learn(key, seen, later, isPending, theirs[key])
 	}
+	d.held = d.held || d.hasLater
 	d.seen, d.acked = seen, acked
 	d.log = slices.DeleteFunc(d.log, func(m mutation) bool { return m.lsn <= acked })
 	w.say("%s has seen %d, acked %d", d, seen, acked)
@@ -240,6 +255,8 @@ func (d *device) learn(key string, seen change.Seq, later change.Bits, pending b
 	k := d.know[key]
 	regs := slices.Clone(k.regs)
 	past := d.w.master.pastOf(key, seen)
+	blind := d.w.shape.alters && !d.hasLater
+	x := d.w.shape.later()
 	switch {
 	case remote == nil && !pending: // all that ever was of the row is behind its delete
 		for r := range regs {
@@ -257,6 +274,14 @@ func (d *device) learn(key string, seen change.Seq, later change.Bits, pending b
 		if !pending {
 			k.exist = k.exist.or(past.exist)
 		}
+	}
+	if blind {
+		if !pending {
+			k.hidden = k.hidden.or(regs[x])
+		}
+		regs[x] = k.regs[x]
+	} else {
+		k.hidden = nil
 	}
 	k.regs = regs
 	d.know[key] = k
@@ -279,7 +304,7 @@ func (d *device) checkWhole(when string, pending map[string]change.Bits) {
 	w := d.w
 	for key, row := range d.rows {
 		for _, e := range row {
-			if e.d == d {
+			if e == nil || e == unset || e.d == d {
 				continue
 			}
 			for _, o := range w.transacts[e.txn] {
@@ -291,8 +316,9 @@ func (d *device) checkWhole(when string, pending map[string]change.Bits) {
 				case there == nil || !w.shipped.has(o.id): // gone again, or its author wrote over it before it was sent
 				case o.isDelete():
 					for r, v := range there {
-						half = half || o.regs[r].has(v.id) && !w.master.lost[o.id] && !w.followed(o)
+						half = half || v != nil && o.regs[r].has(v.id) && !w.master.lost[o.id] && !w.followed(o)
 					}
+				case there[o.reg] == nil: // it has not the column
 				default:
 					half = half || there[o.reg] != o && o.known.has(there[o.reg].id)
 				}
@@ -323,6 +349,10 @@ func (d *device) stepOf(name string) error {
 			w.fault("write during " + name)
 			d.write()
 		}
+		if w.shape.alters && w.chance(.02) {
+			w.fault("column added during " + name)
+			d.alter()
+		}
 		if w.chance(.06) {
 			w.others(d, name)
 		}
@@ -337,8 +367,9 @@ func (d *device) stepOf(name string) error {
 		}
 	}
 	if name == "begin" {
+		d.mend()
 		d.parts = nil
-		d.begun = snapshot{rows: make(map[string][]*event), log: slices.Clone(d.log), acked: d.acked, last: d.last}
+		d.begun = snapshot{rows: make(map[string][]*event), log: slices.Clone(d.log), acked: d.acked, last: d.last, regs: d.written()}
 		for key, row := range d.rows {
 			d.begun.rows[key] = row
 		}
@@ -408,7 +439,7 @@ func (d *device) checkHealed(rows map[string][]*event) {
 	}
 	mine := d.table()
 	for _, key := range w.shape.keys {
-		if !slices.Equal(mine[key], rows[key]) {
+		if !slices.Equal(mine[key], d.shown(rows[key])) {
 			w.fail("%s, healed: row %s is %s, the master has %s", d, key, w.shape.show(mine[key]), w.shape.show(rows[key]))
 		}
 	}

@@ -59,8 +59,11 @@ type event struct {
 func (e *event) isDelete() bool { return e.reg < 0 }
 
 func (e *event) String() string {
-	if e == nil {
+	switch e {
+	case nil:
 		return "nothing"
+	case unset:
+		return "unset"
 	}
 	if e.isDelete() {
 		return fmt.Sprintf("#%d(delete %s by %s)", e.id, e.key, e.d)
@@ -70,7 +73,7 @@ func (e *event) String() string {
 
 // describe says more.
 func (e *event) describe() string {
-	if e == nil || e.isDelete() {
+	if e == nil || e == unset || e.isDelete() {
 		return e.String()
 	}
 	return fmt.Sprintf("#%d(%s.%d by %s: %s)", e.id, e.key, e.reg, e.d, strings.ReplaceAll(e.text, "\x1f", "|"))
@@ -121,6 +124,9 @@ func (w *world) add(e *event) {
 // version finds the version that some values are. Values that nobody wrote together are a
 // torn group, or worse.
 func (w *world) version(where, key string, reg int, text string) *event {
+	if w.shape.alters && reg == w.shape.later() && text == laterDefault {
+		return unset
+	}
 	e := w.versions[cell{key, reg}][text]
 	if e == nil {
 		w.fail("%s: row %s, register %d holds %q, which nobody wrote", where, key, reg, strings.ReplaceAll(text, "\x1f", "|"))
@@ -129,9 +135,13 @@ func (w *world) version(where, key string, reg int, text string) *event {
 }
 
 // versionsOf turns a row's values into versions, one a register.
-func (w *world) versionsOf(where, key string, values []change.Value) []*event {
+func (w *world) versionsOf(where, key string, values []change.Value, hasLater bool, missing *event) []*event {
 	row := make([]*event, len(w.shape.regs))
 	for r, cols := range w.shape.regs {
+		if w.shape.alters && r == w.shape.later() && !hasLater {
+			row[r] = missing
+			continue
+		}
 		row[r] = w.version(where, key, r, textOf(pick(values, cols)))
 	}
 	return row

@@ -245,7 +245,7 @@ func (m *master) table() map[string][]*event {
 			return nil
 		}
 	}
-	return m.w.readTable(m.watch, "master")
+	return m.w.readTable(m.watch, "master", m.w.hasColumn(m.watch), unset)
 }
 
 // live returns the rows that the master shows by the model.

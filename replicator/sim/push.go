@@ -17,6 +17,7 @@ func (d *device) checkPush(p *change.Push) {
 	if p.Seen != d.seen || p.Through != max(d.begun.last, d.begun.acked) {
 		w.fail("%s pushes with seen %d, through %d, want %d, %d", d, p.Seen, p.Through, d.seen, d.begun.last)
 	}
+	w.withLater[p.Schema] = d.begun.regs == w.shape.all()
 	if d.reconciling() {
 		return
 	}
@@ -96,7 +97,7 @@ func (d *device) pendingEdits() map[string]edit {
 		if !ok {
 			e = edit{key: m.key, versions: make([]*event, len(w.shape.regs))}
 		}
-		e.regs |= m.cols & w.shape.all()
+		e.regs |= m.cols & d.begun.regs
 		e.lsn, e.time = m.lsn, max(e.time, m.at)
 		if m.op == "D" {
 			e.weight = m.weight
@@ -120,7 +121,11 @@ func (w *world) weightOf(row []*event) float64 {
 	if !w.shape.weighted {
 		return 0
 	}
-	last := row[len(row)-1].values // the weight is the last column of the last register
-	weight, _ := last[len(last)-1].(float64)
+	var weight float64
+	for r, cols := range w.shape.regs {
+		if at := slices.Index(cols, weightColumn); at >= 0 {
+			weight, _ = row[r].values[at].(float64)
+		}
+	}
 	return weight
 }

@@ -21,7 +21,7 @@ func (m *master) pastOf(key string, seq change.Seq) pastRow {
 // apply says what a push that the master took has to do, and compares the conflicts.
 func (m *master) apply(d *device, parts []*change.Push, last *change.Push) {
 	w := m.w
-	a := applying{m: m, d: d, last: m.applied[d.id]}
+	a := applying{m: m, d: d, last: m.applied[d.id], lacks: w.shape.alters && !w.withLater[last.Schema]}
 	type touch struct {
 		key   string
 		write *event
@@ -83,6 +83,7 @@ type applying struct {
 	d      *device
 	last   change.LSN // applied before
 	rank   rank       // of the edit at hand
+	lacks  bool       // the device had not the column that comes later
 	losses []string
 }
 
@@ -101,6 +102,17 @@ func (a *applying) edit(e edit) []*event {
 		}
 		return []*event{v}
 	}
+	// Where nobody gave the new column a value, nothing was written.
+	lacks := 0
+	if a.lacks {
+		lacks = 1
+	}
+	e.versions = slices.Clone(e.versions)
+	for r, v := range e.versions {
+		if v == unset {
+			e.versions[r], e.regs, lacks = nil, e.regs&^change.Bit(r), 1
+		}
+	}
 	var fresh []*event
 	e.regs.Each(func(r int) {
 		if e.lsns[r] > a.last {
@@ -108,13 +120,16 @@ func (a *applying) edit(e edit) []*event {
 		}
 	})
 	if row == nil {
-		if len(fresh) < len(w.shape.regs) {
+		if len(fresh)+lacks < len(w.shape.regs) {
 			for _, v := range fresh {
 				a.lose(change.LostToForgotten, change.ByForgotten, v, nil, a.rank, rank{}, e.key)
 			}
 			return fresh
 		}
 		row = &masterRow{regs: make([]stored, len(w.shape.regs))}
+		if w.shape.alters {
+			row.regs[w.shape.later()].event = unset
+		}
 		for _, v := range fresh {
 			row.regs[v.reg] = stored{v, a.rank}
 		}
@@ -126,7 +141,9 @@ func (a *applying) edit(e edit) []*event {
 }
 
 // seen reports whether the author of a version had seen another one.
-func (a *applying) seen(s stored, known set) bool { return s.d == a.d || known.has(s.id) }
+func (a *applying) seen(s stored, known set) bool {
+	return s.event == unset || s.d == a.d || known.has(s.id)
+}
 
 func (a *applying) update(row *masterRow, e edit, fresh []*event) {
 	var win []*event

@@ -97,6 +97,7 @@ type world struct {
 	shipped   set // events that came to the master by themselves
 	settled   set // events that are current, followed by others, or in the conflict log
 	transacts map[int][]*event
+	withLater map[[32]byte]bool // schemas of devices, by digest: with the column that comes later
 
 	trace  []string
 	digest hash.Hash
@@ -120,7 +121,7 @@ func Run(seed int64, o Options) (result Result, err error) {
 		rng:    rand.New(rand.NewPCG(uint64(seed), 0x5e10)),
 		random: rand.NewChaCha8(key),
 		now:    1_700_000_000_000,
-		digest: sha256.New(), versions: make(map[cell]map[string]*event), deletes: make(map[deleteName]*event), transacts: make(map[int][]*event),
+		digest: sha256.New(), versions: make(map[cell]map[string]*event), deletes: make(map[deleteName]*event), transacts: make(map[int][]*event), withLater: make(map[[32]byte]bool),
 	}
 	w.result = Result{Faults: make(map[string]int), Work: make(map[string]int), Conflicts: make(map[string]int)}
 	defer func() {
@@ -183,6 +184,10 @@ func (w *world) run() {
 // act does one thing.
 func (w *world) act() {
 	d := w.devices[w.rng.IntN(len(w.devices))]
+	if w.shape.alters && w.chance(.03) {
+		d.alter()
+		return
+	}
 	switch x := w.rng.Float64(); {
 	case x < .45:
 		d.write()
@@ -208,6 +213,11 @@ func (w *world) act() {
 func (w *world) heal() {
 	w.say("the network heals")
 	w.calm = true
+	for _, d := range w.devices {
+		if w.shape.alters && w.chance(.5) {
+			d.alter()
+		}
+	}
 	for round := range healRounds {
 		for _, d := range w.devices {
 			w.tick()
@@ -285,6 +295,7 @@ type shape struct {
 	groups   string // the option of velosync_track
 	regs     [][]int
 	weighted bool
+	alters   bool     // devices add a column
 	keys     []string // the model's names of the rows that there can be
 	key      keyKind
 	rows     map[string]string // what names a row in the log and on the wire, to its name here
@@ -293,8 +304,9 @@ type shape struct {
 	compact  int // log rows above which the log is compacted in place, 0: as in earnest
 }
 
-// The columns of the table beside its key. The last one is the weight, where there is one.
-var columns = []string{"a", "b", "c", "w"}
+// The columns of the table beside its key. w is the weight, where there is one; the last
+// comes later, see schema.go.
+var columns = []string{"a", "b", "c", "w", laterColumn}
 
 const weightColumn = 3
 
@@ -307,6 +319,9 @@ func newShape(w *world) shape {
 		s.groups, s.regs = `[["a","b"]]`, [][]int{{0, 1}, {2}, {3}}
 	default:
 		s.groups, s.regs = `[["a","b","c","w"]]`, [][]int{{0, 1, 2, 3}}
+	}
+	if len(s.regs) > 1 && w.seed%7 < 4 {
+		s.alters, s.regs = true, append(s.regs, []int{4})
 	}
 	s.weighted = w.seed/2%2 == 0
 	for i := range 1 + w.rng.IntN(5) {
@@ -324,7 +339,7 @@ func newShape(w *world) shape {
 }
 
 func (s shape) String() string {
-	return fmt.Sprintf("%d keys (%s), groups %s, weighted %v, %d rows a page, %d a part, compacted above %d", len(s.keys), s.key.columns, s.groups, s.weighted, s.pageRows, s.parts, s.compact)
+	return fmt.Sprintf("%d keys (%s), groups %s, weighted %v, %d rows a page, %d a part, compacted above %d, a column comes later %v", len(s.keys), s.key.columns, s.groups, s.weighted, s.pageRows, s.parts, s.compact, s.alters)
 }
 
 func (s shape) all() change.Bits { return change.AllBits(len(s.regs)) }

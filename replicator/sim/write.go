@@ -134,6 +134,9 @@ func (x *txn) wrote(op, key string, values []change.Value, regs change.Bits) {
 	k := x.know[key]
 	k.regs = slices.Clone(k.regs)
 	var by []*event
+	if op == "I" && w.shape.alters {
+		row[w.shape.later()] = nil
+	}
 	regs.Each(func(r int) {
 		own := pick(values, w.shape.regs[r])
 		e := &event{id: len(w.events) + len(x.events), d: x.d, key: key, reg: r, txn: w.txns, values: own, text: textOf(own), exist: k.exist}
@@ -144,8 +147,13 @@ func (x *txn) wrote(op, key string, values []change.Value, regs change.Bits) {
 	})
 	x.rows[key], x.know[key] = row, k
 	cols := regs
-	if op == "I" {
+	switch {
+	case op == "I":
 		cols = ^change.Bits(0)
+	case x.d.hasLater && !x.d.mended: // the triggers know nothing of the new column yet
+		if cols &^= change.Bit(w.shape.later()); cols == 0 {
+			return
+		}
 	}
 	x.log, x.by = append(x.log, mutation{key: key, op: op, cols: cols}), append(x.by, by)
 }
@@ -154,6 +162,10 @@ func (x *txn) gone(key string) {
 	w := x.d.w
 	k := x.know[key]
 	e := &event{id: len(w.events) + len(x.events), d: x.d, key: key, reg: -1, txn: w.txns, regs: k.regs, exist: k.exist}
+	if w.shape.alters {
+		e.regs = slices.Clone(e.regs)
+		e.regs[w.shape.later()] = e.regs[w.shape.later()].or(k.hidden)
+	}
 	e.exist = e.exist.with(e.id)
 	k.exist = e.exist
 	x.log = append(x.log, mutation{key: key, op: "D", cols: ^change.Bits(0), weight: w.weightOf(x.rows[key])})
@@ -165,16 +177,16 @@ func (x *txn) gone(key string) {
 // insert writes a whole row, over one that is there or not.
 func (x *txn) insert(key string) {
 	w := x.d.w
-	v := x.freshRow()
-	args := append(w.shape.keyValues(key), v...)
+	v, own := x.freshRow(), x.d.columns()
+	args := append(w.shape.keyValues(key), v[:len(own)]...)
 	names := w.shape.key.columns
-	into := " INTO notes(" + names + ", a, b, c, w) VALUES (?" + strings.Repeat(", ?", len(args)-1) + ")"
+	into := " INTO notes(" + names + ", " + strings.Join(own, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(args)-1) + ")"
 	how := "INSERT"
 	switch {
 	case x.rows[key] != nil && w.chance(.5), w.chance(.1):
 		how = "INSERT OR REPLACE"
 	case x.rows[key] != nil || w.chance(.1):
-		x.exec("INSERT"+into+" ON CONFLICT("+names+") DO UPDATE SET a = excluded.a, b = excluded.b, c = excluded.c, w = excluded.w", args...)
+		x.exec("INSERT"+into+" ON CONFLICT("+names+") DO UPDATE SET "+setAll(own), args...)
 		how = "upsert"
 	}
 	if how != "upsert" {
@@ -184,13 +196,25 @@ func (x *txn) insert(key string) {
 		x.say("upsert %s %s", key, w.shape.show(x.rows[key]))
 		return
 	}
-	x.wrote("I", key, v, w.shape.all())
+	x.wrote("I", key, v, x.d.written())
 	x.say("%s %s %s", strings.ToLower(how), key, w.shape.show(x.rows[key]))
+}
+
+// setAll sets columns to what an INSERT brings.
+func setAll(names []string) string {
+	parts := make([]string, len(names))
+	for i, n := range names {
+		parts[i] = n + " = excluded." + n
+	}
+	return strings.Join(parts, ", ")
 }
 
 // changed returns the registers whose values differ.
 func (x *txn) changed(old []*event, values []change.Value) (regs change.Bits) {
 	for r, cols := range x.d.w.shape.regs {
+		if old[r] == nil {
+			continue
+		}
 		if old[r].text != textOf(pick(values, cols)) {
 			regs |= change.Bit(r)
 		}
@@ -219,11 +243,11 @@ func (x *txn) rename(key string) {
 		return
 	}
 	to := free[w.rng.IntN(len(free))]
-	v := x.freshRow()
-	args := append(append(w.shape.keyValues(to), v...), w.shape.keyValues(key)...)
-	x.exec("UPDATE notes SET "+strings.ReplaceAll(w.shape.key.where, " AND", ",")+", a = ?, b = ?, c = ?, w = ? WHERE "+w.shape.key.where, args...)
+	v, own := x.freshRow(), x.d.columns()
+	args := append(append(w.shape.keyValues(to), v[:len(own)]...), w.shape.keyValues(key)...)
+	x.exec("UPDATE notes SET "+strings.ReplaceAll(w.shape.key.where, " AND", ",")+", "+strings.Join(own, " = ?, ")+" = ? WHERE "+w.shape.key.where, args...)
 	x.gone(key)
-	x.wrote("I", to, v, w.shape.all())
+	x.wrote("I", to, v, x.d.written())
 	x.say("rename %s to %s %s", key, to, w.shape.show(x.rows[to]))
 }
 
@@ -231,6 +255,9 @@ func (x *txn) rename(key string) {
 func (x *txn) valuesOf(key string) []change.Value {
 	values := make([]change.Value, len(columns))
 	for r, cols := range x.d.w.shape.regs {
+		if x.rows[key][r] == nil {
+			continue
+		}
 		for i, c := range cols {
 			values[c] = x.rows[key][r].values[i]
 		}
@@ -249,7 +276,10 @@ func (x *txn) update(key string) {
 		set, args = append(set, columns[c]+" = ?"), append(args, v[c])
 	}
 	for len(set) == 0 {
-		for _, cols := range w.shape.regs {
+		for r, cols := range w.shape.regs {
+			if !x.d.written().Has(r) {
+				continue
+			}
 			told := false
 			for _, c := range cols {
 				if c == weightColumn && len(cols) > 1 {

@@ -104,6 +104,7 @@ func fullPush() *change.Push {
 		More:    true,
 		Page:    77,
 		Paging:  true,
+		Fresh:   []change.ColumnRef{{Table: 0, Column: 2}, {Table: 1, Column: 300}},
 		Blocks: []change.Block{
 			{
 				Table: 1,

@@ -113,7 +113,9 @@ func lines(b []byte) []byte {
 // These bodies were sent by the first release; they must be readable forever, so
 // -update does not rewrite them. One holds several frames.
 func TestGolden_frames(t *testing.T) {
-	for name, want := range map[string]*change.Push{"v1_push.zst": fullPush(), "v1_push_docs.zst": pushOf(docsBlock(12))} {
+	first := fullPush()
+	first.Fresh = nil // a field that came later
+	for name, want := range map[string]*change.Push{"v1_push.zst": first, "v1_push_docs.zst": pushOf(docsBlock(12))} {
 		body, err := os.ReadFile(filepath.Join(goldenDir, name))
 		if err != nil {
 			t.Fatal(err)

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"math"
+
 	"github.com/velosync/velosync/capture/change"
 )
 
@@ -22,6 +24,7 @@ type wirePush struct {
 	Paging      bool        `cbor:"15,keyasint,omitempty"`
 	Compare     bool        `cbor:"16,keyasint,omitempty"`
 	Compared    int64       `cbor:"17,keyasint,omitempty"`
+	Fresh       []uint32    `cbor:"18,keyasint,omitempty"`
 }
 
 // EncodePush returns the body of POST /v1/{space}/sync. Blocks without rows are left
@@ -51,6 +54,12 @@ func EncodePush(p *change.Push) ([]byte, error) {
 		Page:    int64(p.Page),
 		Paging:  p.Paging,
 		Compare: p.Compare, Compared: int64(p.Compared),
+	}
+	for _, c := range p.Fresh {
+		if c.Table < 0 || c.Column < 0 || c.Table > math.MaxUint16 || c.Column > math.MaxUint16 {
+			return nil, of(bad("column %d of table %d is no place of a column", c.Column, c.Table), kindPush)
+		}
+		w.Fresh = append(w.Fresh, uint32(c.Table), uint32(c.Column))
 	}
 	for _, n := range p.Names {
 		w.Names = append(w.Names, n[:]...)
@@ -104,6 +113,9 @@ func DecodePush(body []byte, l Limits) (*change.Push, error) {
 		if p.Tables, err = unpackSchema(w.Tables, l); err != nil {
 			return err
 		}
+		if p.Fresh, err = unpackFresh(w.Fresh, l); err != nil {
+			return err
+		}
 		p.Blocks, err = unpackBlocks(d, w.Blocks, true)
 		return err
 	})
@@ -111,6 +123,19 @@ func DecodePush(body []byte, l Limits) (*change.Push, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+func unpackFresh(list []uint32, l Limits) (fresh []change.ColumnRef, err error) {
+	if len(list)%2 != 0 {
+		return nil, bad("the fresh columns are %d numbers, want two each", len(list))
+	}
+	for ; len(list) > 0; list = list[2:] {
+		if int64(list[0]) >= int64(l.Tables) || int64(list[1]) >= int64(l.Columns) {
+			return nil, bad("fresh column %d of table %d", list[1], list[0])
+		}
+		fresh = append(fresh, change.ColumnRef{Table: int(list[0]), Column: int(list[1])})
+	}
+	return fresh, nil
 }
 
 func unpackID(b []byte, what string) (id [16]byte, err error) {

@@ -36,11 +36,15 @@ CREATE TABLE IF NOT EXISTS _velosync_epoch (
   epoch BLOB NOT NULL
 );
 
--- The tracked tables. Written by velosync_track and velosync_untrack.
+-- The tracked tables. Written by velosync_track and velosync_untrack; made by whoever makes
+-- the triggers, held by rounds.
 CREATE TABLE IF NOT EXISTS _velosync_table (
   id      INTEGER PRIMARY KEY,
   name    TEXT NOT NULL UNIQUE COLLATE NOCASE,
-  options TEXT NOT NULL                  -- change.Options as JSON, defaults filled in
+  options TEXT NOT NULL,                 -- change.Options as JSON, defaults filled in
+  made    TEXT NOT NULL DEFAULT '',      -- the table as its triggers were made for, change.Table as JSON
+  texts   TEXT NOT NULL DEFAULT '',      -- what those triggers say, a digest
+  held    TEXT                           -- names of its columns as of the last complete round, JSON; NULL: none was
 );
 
 -- The names of each register's columns, for the views. Written with _velosync_table.

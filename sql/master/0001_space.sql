@@ -27,13 +27,14 @@ CREATE TABLE _velosync_table (
   id           INTEGER PRIMARY KEY,
   name         TEXT NOT NULL UNIQUE,
   definition   TEXT NOT NULL,     -- change.Table as JSON
-  open         INTEGER NOT NULL   -- 1: given by the operator; the first device that has it settles its options
+  open         INTEGER NOT NULL,  -- 1: given by the operator; the first device that has it settles its options
+  since        TEXT NOT NULL      -- for each column the head when it came, as JSON: rows up to there have no dot for it
 );
 
 -- The tables of devices: what a digest means. The oldest leave when there are too many.
 CREATE TABLE _velosync_schema (
   digest       BLOB NOT NULL UNIQUE,
-  tables       TEXT NOT NULL      -- ids of _velosync_table in the device's order, as JSON
+  tables       TEXT NOT NULL      -- those tables, and which of the space's they and their columns are, as JSON
 );
 
 -- One row for each row of a user's table, and for each that was deleted, until every

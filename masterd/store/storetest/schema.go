@@ -91,8 +91,8 @@ func testSchema(t *testing.T, c Config) {
 			options      map[string]change.Options
 			want         string
 		}{
-			{"missing column", `CREATE TABLE notes (id TEXT PRIMARY KEY NOT NULL, title TEXT, body TEXT)`, nil, `the space has column "model"`},
-			{"more columns", strings.Replace(notes, ")", ", extra INT)", 1), nil, `the device has column "extra"`},
+			{"more columns", strings.Replace(notes, ")", ", extra INT UNIQUE)", 1), nil, `the device has column "extra" INT, the space has not: SQLite can't add it`},
+			{"more columns without a value", strings.Replace(notes, ")", ", extra INT NOT NULL)", 1), nil, `the device has column "extra" INT NOT NULL, the space has not: rows of other devices would have no value for it`},
 			{"type", strings.Replace(notes, "title TEXT", "title BLOB", 1), nil, `"title" TEXT in the space and "title" BLOB on the device`},
 			{"not null", strings.Replace(notes, "title TEXT", "title TEXT NOT NULL", 1), nil, `"title" TEXT NOT NULL on the device`},
 			{"key", `CREATE TABLE notes (id TEXT NOT NULL, title TEXT, body TEXT, model TEXT, PRIMARY KEY (id, title))`, nil, `its key is ["id"]`},

@@ -1,0 +1,171 @@
+package replicator_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/velosync/velosync/masterd/masterdtest"
+)
+
+func TestScenario_26_AddColumnOnOneDeviceFirst(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1), ('y', 'soup', 'hot', 1), ('z', 'nuts', 'dry', 1)`)
+	a.sync()
+	b.sync()
+
+	// What is written between the ALTER and the next round is not missed, and the rows that
+	// nobody gave a value are not sent.
+	a.exec(`ALTER TABLE notes ADD COLUMN lang TEXT DEFAULT 'en'`, `UPDATE notes SET lang = 'ja' WHERE id = 'x'`)
+	if r := a.sync(); r.PushedRows != 1 {
+		t.Errorf("a pushes %d rows, 1 has a value in the new column", r.PushedRows)
+	}
+	a.exec(`INSERT INTO notes VALUES ('v', 'pie', 'apple', 1, 'fr')`, `UPDATE notes SET title = 'hot soup' WHERE id = 'y'`)
+	a.sync()
+
+	// A device without the column goes on, both ways.
+	b.exec(`UPDATE notes SET body = 'black' WHERE id = 'x'`, `INSERT INTO notes VALUES ('w', 'rice', 'white', 1)`, `DELETE FROM notes WHERE id = 'z'`)
+	b.sync()
+	b.want(`SELECT * FROM notes ORDER BY id`, "v pie apple 1\nw rice white 1\nx tea black 1\ny hot soup hot 1")
+	a.sync()
+	const all = `SELECT id, title, body, score, lang FROM notes ORDER BY id`
+	const want = "v pie apple 1 fr\nw rice white 1 en\nx tea black 1 ja\ny hot soup hot 1 en"
+	a.want(all, want)
+
+	// When it gets the column, it gets what others wrote there, and keeps what it wrote.
+	b.exec(`ALTER TABLE notes ADD COLUMN lang TEXT DEFAULT 'en'`, `UPDATE notes SET lang = 'zh' WHERE id = 'w'`)
+	if r := b.sync(); r.PushedRows != 1 || r.PulledRows != 2 || r.LostRows != 0 {
+		t.Errorf("b with its new column: %+v", r)
+	}
+	a.sync()
+	a.want(all, strings.Replace(want, "white 1 en", "white 1 zh", 1))
+	b.want(all, a.rows(all))
+	if r := b.sync(); r.PushedRows+r.PulledRows != 0 {
+		t.Errorf("b is done, and yet: %+v", r)
+	}
+	c := newDevice(t, m, "c", nil)
+	c.sync()
+	c.want(all, a.rows(all))
+	c.want(`SELECT sql FROM sqlite_schema WHERE name = 'notes'`, a.rows(`SELECT sql FROM sqlite_schema WHERE name = 'notes'`))
+	for _, d := range []*device{a, b, c} {
+		d.want(`SELECT count(*) FROM velosync_conflicts`, "0")
+		d.want(`SELECT pending, parked FROM velosync_status`, "0 0")
+	}
+}
+
+func TestScenario_26_SameColumnOnTwoDevices(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1), ('y', 'soup', 'hot', 1)`)
+	a.sync()
+	b.sync()
+
+	// Both write the column of x before they meet: a conflict, though b had seen the row.
+	// Of y only a writes it; b's default is no value that it wrote.
+	a.exec(`ALTER TABLE notes ADD COLUMN lang TEXT`, `UPDATE notes SET lang = 'ja', score = 9 WHERE id = 'x'`, `UPDATE notes SET lang = 'fr' WHERE id = 'y'`)
+	a.sync()
+	b.exec(`UPDATE notes SET title = 'black tea' WHERE id = 'x'`)
+	b.sync()
+	b.exec(`ALTER TABLE notes ADD COLUMN lang TEXT`, `UPDATE notes SET lang = 'zh', score = 2 WHERE id = 'x'`, `INSERT OR REPLACE INTO notes(id, title, score) VALUES ('y', 'cold soup', 1)`)
+	if r := b.sync(); r.LostRows != 1 {
+		t.Errorf("b lost %d, want 1: %+v", r.LostRows, r)
+	}
+	b.want(`SELECT rule, mine, theirs FROM velosync_conflicts`, `weight {"lang":"zh"} {"lang":"ja"}`)
+	a.sync()
+	const all = `SELECT * FROM notes ORDER BY id`
+	a.want(all, "x black tea green 2 ja\ny cold soup <nil> 1 fr")
+	b.want(all, a.rows(all))
+}
+
+func TestScenario_26_DifferentColumnsOnTwoDevices(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
+	a.sync()
+	b.sync()
+	a.exec(`ALTER TABLE notes ADD COLUMN lang TEXT`, `UPDATE notes SET lang = 'ja'`)
+	b.exec(`ALTER TABLE notes ADD COLUMN stars INT NOT NULL DEFAULT 3`, `UPDATE notes SET stars = 5`)
+	a.sync()
+	b.sync()
+	a.exec(`ALTER TABLE notes ADD COLUMN stars INT NOT NULL DEFAULT 3`, `INSERT INTO notes(id, title, lang) VALUES ('y', 'soup', 'fr')`)
+	b.exec(`ALTER TABLE notes ADD COLUMN lang TEXT`, `INSERT INTO notes(id, title, stars) VALUES ('z', 'nuts', 1)`)
+	a.sync()
+	b.sync()
+	a.sync()
+	const all = `SELECT id, title, lang, stars FROM notes ORDER BY id`
+	a.want(all, "x tea ja 5\ny soup fr 3\nz nuts <nil> 1")
+	b.want(all, a.rows(all))
+	c := newDevice(t, m, "c", nil)
+	c.sync()
+	c.want(all, a.rows(all))
+	// A register of one device is another one's, elsewhere.
+	a.exec(`UPDATE notes SET stars = 2 WHERE id = 'x'`)
+	b.exec(`UPDATE notes SET lang = 'de' WHERE id = 'x'`)
+	a.sync()
+	b.sync()
+	a.sync()
+	a.want(all, "x tea de 2\ny soup fr 3\nz nuts <nil> 1")
+	b.want(all, a.rows(all))
+	a.want(`SELECT count(*) FROM velosync_conflicts`, "0")
+	b.want(`SELECT count(*) FROM velosync_conflicts`, "0")
+}
+
+func TestScenario_26_SameColumnDeclaredOtherwise(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
+	a.sync()
+	b.sync()
+	a.exec(`ALTER TABLE notes ADD COLUMN stars INT`)
+	a.sync()
+	b.exec(`ALTER TABLE notes ADD COLUMN stars TEXT`, `UPDATE notes SET stars = '***'`)
+	if _, err := b.r.Sync(context.Background()); err == nil || !strings.Contains(err.Error(), `column "stars" is "stars" INT in the space and "stars" TEXT on the device`) {
+		t.Errorf("b's round: %v", err)
+	}
+	if got := b.rows(`SELECT last_error FROM velosync_status`); !strings.Contains(got, "make the device's table like the space's") {
+		t.Errorf("the status says %s", got)
+	}
+	// Nothing is lost: with the column as the space has it, all goes on.
+	b.exec(`ALTER TABLE notes RENAME COLUMN stars TO stars_text`, `ALTER TABLE notes ADD COLUMN stars INT`, `UPDATE notes SET stars = length(stars_text)`)
+	b.sync()
+	a.sync()
+	a.want(`SELECT id, stars FROM notes`, "x 3")
+}
+
+func TestScenario_26_ColumnOfTheWholeRow(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(`CREATE TABLE docs(id TEXT PRIMARY KEY NOT NULL, body TEXT, embedding BLOB)`, `SELECT velosync_track('docs')`,
+		`INSERT INTO docs VALUES ('x', 'tea', x'01'), ('y', 'soup', x'02')`)
+	a.sync()
+	b.sync()
+	a.exec(`ALTER TABLE docs ADD COLUMN model TEXT DEFAULT 'm1'`)
+	a.sync()
+	a.exec(`UPDATE docs SET body = 'green tea', embedding = x'11', model = 'm2' WHERE id = 'x'`)
+	a.sync()
+	// b has not the column: it writes the others, and the column stays.
+	b.sync()
+	b.exec(`UPDATE docs SET body = 'hot soup', embedding = x'12' WHERE id = 'y'`, `INSERT INTO docs VALUES ('z', 'nuts', x'03')`)
+	b.sync()
+	a.sync()
+	const all = `SELECT id, body, hex(embedding), model FROM docs ORDER BY id`
+	a.want(all, "x green tea 11 m2\ny hot soup 12 m1\nz nuts 03 m1")
+	// b gets it: what it writes before it has a's values leaves them alone.
+	b.exec(`ALTER TABLE docs ADD COLUMN model TEXT DEFAULT 'm1'`, `UPDATE docs SET body = 'black tea' WHERE id = 'x'`)
+	b.sync()
+	b.want(all, "x black tea 11 m2\ny hot soup 12 m1\nz nuts 03 m1")
+	a.sync()
+	a.want(all, b.rows(all))
+	// The whole row is one register, the new column too.
+	a.exec(`UPDATE docs SET model = 'm3' WHERE id = 'x'`)
+	b.exec(`UPDATE docs SET body = 'white tea' WHERE id = 'x'`, `UPDATE _velosync_wal SET at = at + 1000`)
+	a.sync()
+	if r := b.sync(); r.LostRows != 0 {
+		t.Errorf("b wrote later, and lost %d", r.LostRows)
+	}
+	a.sync()
+	a.want(`SELECT body, model FROM docs WHERE id = 'x'`, "white tea m2")
+	b.want(all, a.rows(all))
+	a.want(`SELECT rule, mine FROM velosync_conflicts`, `time {"body":"black tea","embedding":{"$blob":"11"},"model":"m3"}`)
+}
