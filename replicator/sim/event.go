@@ -81,6 +81,9 @@ func (e *event) describe() string {
 
 // past is all that the event stands on.
 func (e *event) past() set {
+	if e == unset { // the default of a column that came later: nobody wrote it
+		return nil
+	}
 	s := e.known.or(e.exist)
 	for _, r := range e.regs {
 		s = s.or(r)

@@ -320,7 +320,9 @@ func newShape(w *world) shape {
 	default:
 		s.groups, s.regs = `[["a","b","c","w"]]`, [][]int{{0, 1, 2, 3}}
 	}
-	if len(s.regs) > 1 && w.seed%7 < 4 {
+	// A column that comes later and a history that goes back have an oracle each, and none
+	// for both at once.
+	if len(s.regs) > 1 && w.seed%7 < 4 && !w.o.Life {
 		s.alters, s.regs = true, append(s.regs, []int{4})
 	}
 	s.weighted = w.seed/2%2 == 0
