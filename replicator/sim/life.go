@@ -40,8 +40,8 @@ type life struct {
 
 	forked, restored bool
 	deleting         bool // the application does nothing else
-	gone             set // events whose disks are gone
-	logged           set // events that came to a conflict log, ever, or are over with a forgotten delete
+	gone             set  // events whose disks are gone
+	logged           set  // events that came to a conflict log, ever, or are over with a forgotten delete
 }
 
 // A fileCopy is a device's file as it was, and the model of it.
