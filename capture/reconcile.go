@@ -70,6 +70,9 @@ func (c *Comparison) Add(pull *change.Pull) error {
 	if c.pages > 0 && !slices.Equal(c.epochs, pull.Epochs) || pull.To < c.to {
 		return ErrMoved
 	}
+	if !pull.Done && pull.To == c.to {
+		return fmt.Errorf("a page of the comparison ends at seq %d, where it began", pull.To)
+	}
 	if pull.Tables != nil {
 		c.space = pull.Tables
 	}

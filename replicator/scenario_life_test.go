@@ -262,6 +262,43 @@ func TestScenario_31_newerEditStands(t *testing.T) {
 		"x update-lost weight {\"title\":\"lost with the master\",\"score\":9.0}\ny delete-lost weight a delete")
 }
 
+// TestScenario_31_editedMeanwhile: what the application writes on a row that is being
+// pushed back ranks as any edit does, and the rest of the row below all.
+func TestScenario_31_editedMeanwhile(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	reconciled := false
+	a := newDevice(t, m, "a", func(o *replicator.Options) {
+		o.Step = func(step string) error {
+			if step == "push" && reconciled {
+				reconciled = false
+				return errors.New("crash")
+			}
+			reconciled = reconciled || step == "reconcile"
+			return nil
+		}
+	})
+	b := newDevice(t, m, "b", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1), ('y', 'soup', 'hot', 1)`)
+	equal(t, allNotes, a, b)
+	restore := backup(t, m)
+	a.exec(`UPDATE notes SET title = 'lost' WHERE id = 'x'`, `INSERT INTO notes VALUES ('born', 'after', 'the backup', 1), ('gone', 'again', '', 1)`, `DELETE FROM notes WHERE id = 'y'`)
+	a.sync()
+	restore()
+	b.exec(`UPDATE notes SET title = 'newer', body = 'newer' WHERE id = 'x'`)
+	b.sync()
+	if _, err := a.r.Sync(context.Background()); err == nil {
+		t.Fatal("the first round was to be cut")
+	}
+	a.want(`SELECT "key", op FROM velosync_pending ORDER BY "key"`, "born push back\ngone push back\nx push back\ny push back")
+	a.exec(`UPDATE notes SET body = 'live', score = 9 WHERE id = 'x'`, `UPDATE notes SET body = 'live' WHERE id = 'born'`, `DELETE FROM notes WHERE id = 'gone'`,
+		`INSERT INTO notes VALUES ('y', 'made', 'anew', 2)`)
+	a.sync()
+	equal(t, allNotes, a, b)
+	b.want(allNotes, "born after live 1\nx newer live 9\ny made anew 2")
+	a.want(`SELECT "key", mine FROM velosync_conflicts`, `x {"title":"lost"}`)
+	b.want(`SELECT "key", mine FROM velosync_conflicts`, `x {"body":"newer"}`)
+}
+
 // TestScenario_31_cutAnywhere: each step of the reconciliation can be the last one before
 // a crash, and any request lost.
 func TestScenario_31_cutAnywhere(t *testing.T) {

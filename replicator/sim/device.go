@@ -345,6 +345,9 @@ func (d *device) stepOf(name string) error {
 	w := d.w
 	d.look("before " + name)
 	if !w.calm {
+		if w.life != nil {
+			w.life.during(d, name)
+		}
 		if w.chance(.2) {
 			w.fault("write during " + name)
 			d.write()

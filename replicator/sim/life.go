@@ -39,8 +39,9 @@ type life struct {
 	files  int
 
 	forked, restored bool
-	gone             set // events whose disks are gone
-	logged           set // events that came to a conflict log, ever, or are over with a forgotten delete
+	deleting         bool // the application does nothing else
+	gone             set  // events whose disks are gone
+	logged           set  // events that came to a conflict log, ever, or are over with a forgotten delete
 }
 
 // A fileCopy is a device's file as it was, and the model of it.
@@ -75,11 +76,11 @@ func (w *world) live() {
 	if w.chance(.35) {
 		l.copies[d.n] = d.fileCopy()
 	}
-	if w.chance(.25) {
+	if w.chance(.3) {
 		l.backup = w.master.backup()
 	}
 	kind := l.kinds[w.rng.IntN(len(l.kinds))]
-	if !w.chance(.35) {
+	if !w.chance(.4) {
 		return
 	}
 	switch {
@@ -97,17 +98,58 @@ func (w *world) live() {
 		o.open()
 		w.devices = append(w.devices, o)
 	case kind == masterRestored && l.backup != nil:
-		w.say("the master, at head %d, is restored from an older backup, of head %d", w.master.head, l.backup.m.head)
-		l.restored = true
-		w.master.restore(l.backup)
-		w.takeAway(nil, nil)
+		w.restoreMaster()
 	case kind == forgotten:
-		w.say("40 days pass")
-		w.now += 40 * 86_400_000
+		l.deleting = true
+		d.write()
+		l.deleting = false
+		d.sync()
+		w.say("100 days pass, without a sign of most devices")
+		w.now += 100 * 86_400_000
+		for range 2 {
+			d.sync()
+			w.now += 90_000
+			d.write()
+		}
+		d.sync()
 	default:
 		return
 	}
 	w.fault(string(kind))
+}
+
+func (w *world) restoreMaster() {
+	l := w.life
+	w.say("the master, at head %d, is restored from an older backup, of head %d", w.master.head, l.backup.m.head)
+	l.restored = true
+	w.master.restore(l.backup)
+	w.takeAway(nil, nil)
+}
+
+// during restores the master before a step of a round, but where the device holds an
+// answer already.
+func (l *life) during(d *device, step string) {
+	w := d.w
+	chances := map[string]float64{"push": .02, "part": .02, "page": .02, "compare": .1, "reconcile": .1}
+	switch step {
+	case "compare", "reconcile":
+		if w.depth == 1 && w.chance(.4) {
+			l.backup = w.master.backup() // of the same epoch as the comparison
+			return
+		}
+	case "push":
+		var compared int64
+		_, err := d.app.Row(`SELECT compared FROM _velosync_sync`, nil, &compared)
+		w.must(err, "look for a comparison")
+		if compared > 0 {
+			chances[step] = .2
+		}
+	}
+	if w.depth > 1 || l.backup == nil || !slices.Contains(l.kinds, masterRestored) || !w.chance(chances[step]) {
+		return
+	}
+	w.fault("master restored before " + step)
+	w.restoreMaster()
 }
 
 // copyFile copies a database that nobody writes to, its write-ahead log with it.
@@ -271,6 +313,15 @@ func (d *device) renamed(when string, id change.DeviceID, seen change.Seq, acked
 		w.work("reconciliations", 1)
 		w.work("rows pushed back", back)
 		w.say("%s reconciles: seen goes from %d to %d, %d rows are pushed back", d, d.seen, seen, back)
+		pending := pendingOf(d.log, acked)
+		for key, k := range d.know { // a lost delete of a row that was made, or made anew, since needs no trace
+			if _, logged := pending[key]; d.rows[key] == nil && !logged {
+				w.life.logged = w.life.logged.or(k.exist)
+				for _, s := range k.regs {
+					w.life.logged = w.life.logged.or(s)
+				}
+			}
+		}
 	} else {
 		w.work("new ids", 1)
 		w.say("%s takes a new id", d)

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,44 +66,45 @@ func TestMutants(t *testing.T) {
 		name   string
 		seeds  int64
 		mutant mutant
+		life   bool
 	}{
 		{"an edit says that it has seen all that its device has", 20, stamps(func(p *change.Push, s *change.EditStamp) {
 			s.Seen, s.Existence = p.Seen, p.Seen
 			for i := range s.Regs {
 				s.Regs[i].Seen = p.Seen
 			}
-		})},
+		}), false},
 		{"an edit says that it has seen nothing", 5, stamps(func(_ *change.Push, s *change.EditStamp) {
 			s.Seen, s.Existence, s.Regs = 0, 0, nil
-		})},
-		{"every edit is the heaviest", 5, stamps(func(_ *change.Push, s *change.EditStamp) { s.Weight = change.MaxWeight })},
-		{"a tie goes to whoever asks", 10, stamps(func(_ *change.Push, s *change.EditStamp) { s.Time++ })},
+		}), false},
+		{"every edit is the heaviest", 5, stamps(func(_ *change.Push, s *change.EditStamp) { s.Weight = change.MaxWeight }), false},
+		{"a tie goes to whoever asks", 10, stamps(func(_ *change.Push, s *change.EditStamp) { s.Time++ }), false},
 		{"registers lose the lsn of their own", 20, stamps(func(_ *change.Push, s *change.EditStamp) {
 			for i := range s.Regs {
 				s.Regs[i].LSN = s.LSN
 			}
-		})},
+		}), false},
 		{"a row of a push is dropped", 10, alter(func(_ *world, p *change.Push) bool {
 			if len(p.Blocks) < 2 {
 				return false
 			}
 			p.Blocks = p.Blocks[1:]
 			return true
-		})},
+		}), false},
 		{"a device's clock is believed", 10, alter(func(_ *world, p *change.Push) bool {
 			p.Now = 0
 			return len(p.Blocks) > 0
-		})},
+		}), false},
 		{"a page is dropped", 10, answers(func(_ *world, _ request, p *change.Pull) *change.Pull {
 			if !p.Done {
 				p.Blocks = nil
 			}
 			return p
-		})},
+		}), false},
 		{"a pull ends with its first page", 10, answers(func(_ *world, _ request, p *change.Pull) *change.Pull {
 			p.Done = true
 			return p
-		})},
+		}), false},
 		{"deletes are not pulled", 10, answers(func(_ *world, _ request, p *change.Pull) *change.Pull {
 			var kept []change.Block
 			for _, b := range p.Blocks {
@@ -112,7 +114,7 @@ func TestMutants(t *testing.T) {
 			}
 			p.Blocks = kept
 			return p
-		})},
+		}), false},
 		{"an answer is an old one", 10, answers(func(w *world, q request, p *change.Pull) *change.Pull {
 			old := before[q.d]
 			before[q.d] = p
@@ -120,16 +122,23 @@ func TestMutants(t *testing.T) {
 				return old
 			}
 			return p
-		})},
+		}), false},
 		{"the loser does not hear of a conflict", 10, answers(func(_ *world, _ request, p *change.Pull) *change.Pull {
 			p.Lost = nil
 			return p
-		})},
+		}), false},
+		{"what is pushed back is dropped", 20, alter(func(_ *world, p *change.Push) bool {
+			n := len(p.Blocks)
+			p.Blocks = slices.DeleteFunc(p.Blocks, func(b change.Block) bool {
+				return slices.ContainsFunc(b.Stamps, func(s change.EditStamp) bool { return s.Weight == change.PushedBack })
+			})
+			return len(p.Blocks) < n
+		}), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := int64(1); seed <= c.seeds; seed++ {
 				clear(before)
-				_, err := Run(seed, Options{mutant: c.mutant})
+				_, err := Run(seed, Options{Life: c.life, mutant: c.mutant})
 				var found *Failure
 				if errors.As(err, &found) {
 					t.Logf("seed %d: %.300s", seed, strings.Join(strings.Fields(found.What), " "))

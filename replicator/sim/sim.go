@@ -174,7 +174,7 @@ func (w *world) run() {
 	for w.step = range w.o.Steps {
 		w.tick()
 		w.act()
-		if w.life != nil && w.chance(.2) {
+		if w.life != nil && w.chance(.3) {
 			w.live()
 		}
 	}

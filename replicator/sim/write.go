@@ -87,6 +87,10 @@ func (x *txn) statement() {
 		x.insert(key)
 		return
 	}
+	if w.life != nil && w.life.deleting {
+		x.remove(key)
+		return
+	}
 	switch p := w.rng.Float64(); {
 	case p < .16:
 		x.remove(key)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/velosync/velosync/replicator"
 	"github.com/velosync/velosync/sqlfuncs"
 )
 
@@ -189,5 +190,17 @@ func TestCards(t *testing.T) {
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("want -, got +\n%s", diff)
+	}
+}
+
+func TestSyncReport_restored(t *testing.T) {
+	var out, words bytes.Buffer
+	c := &syncCmd{}
+	c.File = "app.db"
+	if err := c.report(newStreams(&out, &words), replicator.Round{Restored: true, PushedBackRows: 1234}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "The master was restored from an older copy: " + plural(1234, "row") + " pushed back from here"; !strings.Contains(words.String(), want) {
+		t.Errorf("got %q, want %q", words.String(), want)
 	}
 }

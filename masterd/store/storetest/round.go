@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -331,6 +332,68 @@ func testIdentity(t *testing.T, c Config) {
 		n.sync(put("notes", "x", note("x", "x")), put("notes", "y", note("y", "y")), put("notes", "z", note("z", "z")))
 		restored(a, 4, 1)
 		restored(b, 4, 1)
+	})
+	t.Run("a comparison shows each row as it is at its last page", func(t *testing.T) {
+		m := newMaster(t, c, store.Options{PageRows: 2})
+		a, b := newClient(t, m.space, 1, notesTables(t)), newClient(t, m.space, 2, notesTables(t))
+		a.sync(put("notes", "k", note("t", "b")), put("notes", "l", note("l", "l")), put("notes", "x", note("x", "x")), put("notes", "y", note("y", "y")))
+		var prints change.Fingerprinter
+		title := func(s string) int64 { return prints.Of([]change.Value{s}) }
+		rows := make(map[change.Value]string)
+		ask := &change.Push{Device: change.DeviceID{9}, Names: []change.Name{{1}}, Seen: 2, Paging: true, Compare: true}
+		pages := 0
+		for done := false; !done; pages++ {
+			pull, err := m.space.Sync(context.Background(), "", ask, each([]*change.Push{ask}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, block := range pull.Blocks {
+				for i, key := range block.Keys {
+					if delete(rows, key); block.Delete {
+						continue
+					}
+					for _, s := range []string{"t", "l", "x", "y", "newer"} {
+						if block.Columns[0][i] == title(s) {
+							rows[key] = s
+						}
+					}
+					if block.Columns[len(block.Columns)-1][i] == int64(1) {
+						rows[key] += " old"
+					}
+				}
+			}
+			if pages == 0 { // others go on meanwhile: what was shown is shown again
+				b.sync(put("notes", "k", values{"title": "newer"}), del("notes", "l"))
+			}
+			ask.Page, done = pull.To, pull.Done
+		}
+		want := map[change.Value]string{"k": "newer old", "x": "x", "y": "y"}
+		if !maps.Equal(rows, want) || pages < 2 {
+			t.Errorf("%d pages show %v, want %v", pages, rows, want)
+		}
+		ask.Paging = false
+		_, err := m.space.Sync(context.Background(), "", ask, each([]*change.Push{ask}))
+		errorAs[*store.RequestError](t, err)
+	})
+	t.Run("a push by a comparison is bound to its head", func(t *testing.T) {
+		m, a, b := pair(t, c, put("notes", "k", note("t", "b")))
+		backup := m.config.Crash(t, m.dir)
+		b.sync(put("notes", "l", note("l", "l")))
+		last := a.request()
+		last[0].Compared = 2
+		if _, err := a.send(last); err != nil {
+			t.Errorf("the master has the head that was compared: %v", err)
+		}
+		if err := m.engine.Close(); err != nil {
+			t.Fatal(err)
+		}
+		m.dir = backup
+		m.open()
+		a.space = m.space
+		_, err := a.send(last)
+		if e := errorAs[*store.RestoredError](t, err); e.Common != 1 || e.Head != 1 {
+			t.Errorf("error %+v", e)
+		}
 	})
 	t.Run("so is a device that followed a restored master, when the first one is back", func(t *testing.T) {
 		m, a, b := pair(t, c, put("notes", "k", note("t", "b")))
