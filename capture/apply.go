@@ -761,6 +761,9 @@ func (a *applier) hold() error {
 		}
 	}
 	for _, t := range d.tables {
+		if slices.Contains(a.result.NewTables, t.d.Name) && has(a.r.Space, t.d.Name) {
+			continue // it was untracked here, or dropped: what others wrote before is missed
+		}
 		text := encodeNames(t.names(every(len(t.d.Columns))))
 		if _, err := d.c.Exec(`UPDATE _velosync_table SET held = ?1 WHERE id = ?2 AND held IS NOT ?1`, text, t.id); err != nil {
 			return err

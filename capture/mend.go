@@ -17,7 +17,8 @@ import (
 //
 // Where columns were added, the triggers that stood have logged all but those columns, so
 // the rows that have a value there are logged. Where triggers were gone every row is logged:
-// writes made meanwhile were not.
+// writes made meanwhile were not. (The master drops what equals its own.) Rows deleted
+// meanwhile are not found: they stay on the other devices.
 func (d *Device) Mend() ([]string, error) {
 	if err := d.refresh(); err != nil {
 		return nil, err
@@ -86,7 +87,9 @@ func (d *Device) mend(id int64) error {
 		return nil
 	}
 	d.o.Log.Warn("triggers mended, every row is logged", "table", t.d.Name)
-	return d.logAll(t)
+	// What was written meanwhile can't be told from what stood there: all of it gives way to
+	// what others wrote since the last round.
+	return d.logAll(t, "coalesce((SELECT last_sync FROM _velosync_sync), "+now+")")
 }
 
 // addedColumns returns the columns that a table has got; none where it changed otherwise.
