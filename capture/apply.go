@@ -111,7 +111,7 @@ type applier struct {
 // A target is where a table of the space goes here.
 type target struct {
 	t *table
-	// cols maps places in the space's columns to places in this device's.
+	// cols maps places in the space's columns to places in this device's; -1: it has not it.
 	cols      []int
 	registers [][]int // of the space's table, positions in its columns
 }
@@ -227,9 +227,7 @@ func (a *applier) setTables(space change.Schema) error {
 		}
 		g := target{t: t, registers: space[i].Registers(), cols: make([]int, len(space[i].Columns))}
 		for j, c := range space[i].Columns {
-			if g.cols[j] = t.d.Find(c.Name); g.cols[j] < 0 {
-				return fmt.Errorf("table %q has no column %q, which the space's has: the tables do not fit", t.d.Name, c.Name)
-			}
+			g.cols[j] = t.d.Find(c.Name) // -1: it was dropped since the space was told of it
 		}
 		a.targets[i] = g
 	}
@@ -323,7 +321,9 @@ func (a *applier) block(b *change.Block) error {
 	}
 	cols := make([]int, len(theirs))
 	for i, c := range theirs {
-		cols[i] = g.cols[c]
+		if cols[i] = g.cols[c]; cols[i] < 0 {
+			return fmt.Errorf("table %q has not all columns that the pull brings: the tables do not fit", g.t.d.Name)
+		}
 	}
 	row := pulledRow{t: g.t, regs: b.Regs, all: b.Regs == all, cols: cols, values: make([]change.Value, len(cols))}
 	w := newWriter(a.d, g.t, cols)

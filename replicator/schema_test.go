@@ -245,3 +245,41 @@ func TestScenario_28_TableMadeAgainWithAnotherShape(t *testing.T) {
 	b.sync()
 	b.want(`SELECT id, title FROM notes ORDER BY id`, "x tea\ny soup")
 }
+
+func TestScenario_26_DropColumn(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1), ('y', 'soup', 'hot', 1)`)
+	a.sync()
+	b.sync()
+	if _, err := a.db.Exec(`ALTER TABLE notes DROP COLUMN title`); err == nil || !strings.Contains(err.Error(), "_velosync_notes") {
+		t.Errorf("a plain DROP COLUMN: %v", err)
+	}
+	// What is pending keeps its columns, whose registers move.
+	a.exec(`UPDATE notes SET body = 'black' WHERE id = 'x'`, `UPDATE notes SET title = 'broth' WHERE id = 'y'`, `SELECT velosync_alter('notes', 'DROP COLUMN title')`)
+	b.exec(`UPDATE notes SET title = 'herbs', score = 2 WHERE id = 'x'`)
+	if r := a.sync(); r.PushedRows != 1 {
+		t.Errorf("a pushes %d rows, of one it wrote only what is gone", r.PushedRows)
+	}
+	b.sync()
+	b.want(`SELECT * FROM notes ORDER BY id`, "x herbs black 2\ny soup hot 1")
+	a.exec(`INSERT INTO notes VALUES ('z', 'dry', 1)`, `UPDATE notes SET score = 3 WHERE id = 'y'`)
+	a.sync()
+	b.sync()
+	a.sync()
+	a.want(`SELECT * FROM notes ORDER BY id`, "x black 2\ny hot 3\nz dry 1")
+	b.want(`SELECT * FROM notes ORDER BY id`, "x herbs black 2\ny soup hot 3\nz <nil> dry 1")
+	// It comes back with what the others kept.
+	a.exec(`SELECT velosync_alter('notes', 'ADD COLUMN title TEXT')`)
+	a.sync()
+	a.want(`SELECT id, title FROM notes ORDER BY id`, "x herbs\ny soup\nz <nil>")
+	for _, bad := range []string{`RENAME TO other`, `DROP COLUMN body; DELETE FROM notes`, `DROP COLUMN score`} {
+		if _, err := a.db.Exec(`SELECT velosync_alter('notes', ?)`, bad); err == nil {
+			t.Errorf("velosync_alter takes %q", bad)
+		}
+	}
+	a.exec(`UPDATE notes SET body = 'white' WHERE id = 'x'`)
+	if r := a.sync(); r.PushedRows != 1 {
+		t.Errorf("after refusals: %+v", r)
+	}
+}
