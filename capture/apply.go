@@ -123,7 +123,7 @@ type applier struct {
 // A target is where a table of the space goes here.
 type target struct {
 	t *table
-	// cols maps places in the space's columns to places in this device's.
+	// cols maps places in the space's columns to places in this device's; -1: it has not it.
 	cols      []int
 	registers [][]int // of the space's table, positions in its columns
 }
@@ -233,9 +233,7 @@ func (a *applier) setTables(space change.Schema) error {
 		}
 		g := target{t: t, registers: space[i].Registers(), cols: make([]int, len(space[i].Columns))}
 		for j, c := range space[i].Columns {
-			if g.cols[j] = t.d.Find(c.Name); g.cols[j] < 0 {
-				return fmt.Errorf("table %q has no column %q, which the space's has: the tables do not fit", t.d.Name, c.Name)
-			}
+			g.cols[j] = t.d.Find(c.Name) // -1: it was dropped since the space was told of it
 		}
 		a.targets[i] = g
 	}
@@ -329,7 +327,9 @@ func (a *applier) block(b *change.Block) error {
 	}
 	cols := make([]int, len(theirs))
 	for i, c := range theirs {
-		cols[i] = g.cols[c]
+		if cols[i] = g.cols[c]; cols[i] < 0 {
+			return fmt.Errorf("table %q has not all columns that the pull brings: the tables do not fit", g.t.d.Name)
+		}
 	}
 	row := pulledRow{t: g.t, regs: b.Regs, all: b.Regs == all, cols: cols, values: make([]change.Value, len(cols))}
 	w := newWriter(a.d, g.t, cols)
@@ -767,6 +767,9 @@ func (a *applier) hold() error {
 		}
 	}
 	for _, t := range d.tables {
+		if slices.Contains(a.result.NewTables, t.d.Name) && has(a.r.Space, t.d.Name) {
+			continue // it was untracked here, or dropped: what others wrote before is missed
+		}
 		text := encodeNames(t.names(every(len(t.d.Columns))))
 		if _, err := d.c.Exec(`UPDATE _velosync_table SET held = ?1 WHERE id = ?2 AND held IS NOT ?1`, text, t.id); err != nil {
 			return err

@@ -17,6 +17,7 @@ const Version = "0.1.0"
 //
 //	velosync_track(table [, options])   begin to log a table; options are JSON, see ParseOptions
 //	velosync_untrack(table)             stop it
+//	velosync_alter(table, what)         ALTER TABLE of a tracked table: 'ADD COLUMN …' or 'DROP COLUMN …'
 //	velosync_touch(table, key…)         log a row by hand
 //	velosync_resolve(id, side)          settle a conflict: 'mine' or 'theirs'
 //	velosync_device()                   this file's id, 32 hex digits; NULL if nothing is tracked
@@ -59,6 +60,9 @@ func Register(conn *sqlite3.SQLiteConn, o Options) error {
 		},
 		"velosync_untrack": func(table string) (any, error) {
 			return open(func(d *Device) (any, error) { return table, d.Untrack(table) })
+		},
+		"velosync_alter": func(table, what string) (any, error) {
+			return open(func(d *Device) (any, error) { return table, d.Alter(table, what) })
 		},
 		"velosync_touch": func(table string, key ...any) (any, error) {
 			return open(func(d *Device) (any, error) { return nil, d.Touch(table, values(key)...) })

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"sort"
 
@@ -17,7 +18,8 @@ import (
 //
 // Where columns were added, the triggers that stood have logged all but those columns, so
 // the rows that have a value there are logged. Where triggers were gone every row is logged:
-// writes made meanwhile were not.
+// writes made meanwhile were not. (The master drops what equals its own.) Rows deleted
+// meanwhile are not found: they stay on the other devices.
 func (d *Device) Mend() ([]string, error) {
 	if err := d.refresh(); err != nil {
 		return nil, err
@@ -28,7 +30,11 @@ func (d *Device) Mend() ([]string, error) {
 		if err != nil {
 			return mended, err
 		}
-		if sameTriggers(got, t.triggers()) {
+		var was string
+		if _, err := d.c.Row(`SELECT made FROM _velosync_table WHERE id = ?`, []change.Value{t.id}, &was); err != nil {
+			return mended, err
+		}
+		if sameTriggers(got, t.triggers()) && t.madeAs(was) {
 			continue
 		}
 		if err := d.c.Atomic("velosync_mend", func() error { return d.mend(t.id) }); err != nil {
@@ -54,7 +60,7 @@ func (d *Device) mend(id int64) error {
 		return err
 	}
 	got, err := d.ourTriggers(t.d.Name)
-	if err != nil || sameTriggers(got, t.triggers()) {
+	if err != nil || sameTriggers(got, t.triggers()) && t.madeAs(was) {
 		return err // another process was first
 	}
 	var old change.Table
@@ -86,7 +92,89 @@ func (d *Device) mend(id int64) error {
 		return nil
 	}
 	d.o.Log.Warn("triggers mended, every row is logged", "table", t.d.Name)
-	return d.logAll(t)
+	// What was written meanwhile can't be told from what stood there: all of it gives way to
+	// what others wrote since the last round.
+	return d.logAll(t, "coalesce((SELECT last_sync FROM _velosync_sync), "+now+")")
+}
+
+// madeAs reports whether the triggers were made for the columns that the table has.
+func (t *table) madeAs(was string) bool {
+	var old change.Table
+	return json.Unmarshal([]byte(was), &old) == nil && sameColumns(&old, &t.d.Table)
+}
+
+// Alter runs ALTER TABLE on a tracked table: what is "ADD COLUMN c INT" or "DROP COLUMN c".
+// SQLite refuses to drop a column that a trigger reads, so our triggers leave before and
+// come back after, in one transaction; what is logged moves with its columns.
+//
+// A column that is dropped here stays in the space: devices that have it go on with it.
+//
+// Errors: the table is not tracked; another ALTER than those two; a column that says how
+// the table is tracked; and what SQLite says. Then nothing changed.
+func (d *Device) Alter(name, what string) error {
+	return d.c.Atomic("velosync_alter", func() error {
+		if _, err := d.Mend(); err != nil {
+			return err
+		}
+		t, err := d.find(name)
+		if err != nil {
+			return err
+		}
+		m := alterWhat.FindStringSubmatch(what)
+		if m == nil || !oneStatement(what) {
+			return fmt.Errorf("velosync_alter(%s, %s): want 'ADD COLUMN …' or 'DROP COLUMN …'", vsql.QuoteText(name), vsql.QuoteText(what))
+		}
+		if err := d.dropTriggers(t.d.Name); err != nil {
+			return err
+		}
+		if err := d.c.Script("ALTER TABLE " + vsql.Quote(t.d.Name) + " " + what); err != nil {
+			return fmt.Errorf("alter table %q: %w", t.d.Name, err)
+		}
+		return d.altered(t)
+	})
+}
+
+var alterWhat = regexp.MustCompile(`(?is)^\s*(ADD|DROP)\s+\S`)
+
+// altered makes the triggers of a table that changed while nothing was written to it.
+func (d *Device) altered(before *table) error {
+	old, o := &before.d.Table, before.d.Options
+	now, err := d.c.Describe(old.Name)
+	if err != nil {
+		return err
+	}
+	if o.Weight != "" && now.Find(o.Weight) < 0 {
+		return fmt.Errorf("column %q holds the weights of %q: track it with another weight, or none, before it is dropped", o.Weight, old.Name)
+	}
+	groups := [][]string{} // not nil: the choice is made
+	for _, g := range o.Groups {
+		g = slices.DeleteFunc(slices.Clone(g), func(c string) bool { return now.Find(c) < 0 })
+		if len(g) > 0 {
+			groups = append(groups, g)
+		}
+	}
+	o.Groups = groups
+	text, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	if _, err := d.c.Exec(`UPDATE _velosync_table SET options = ? WHERE id = ?`, string(text), before.id); err != nil {
+		return err
+	}
+	t, err := d.describe(before.id, old.Name, string(text))
+	if err != nil {
+		return err
+	}
+	if added := addedColumns(old, &t.d.Table); len(added) > 0 && wholeRow(old, before.d.Options.Groups) {
+		if t, err = d.widen(t, added); err != nil {
+			return err
+		}
+	}
+	if err := d.moveRegisters(t, old); err != nil {
+		return err
+	}
+	d.tables = nil
+	return d.installTriggers(t)
 }
 
 // addedColumns returns the columns that a table has got; none where it changed otherwise.

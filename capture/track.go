@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/velosync/velosync/capture/change"
@@ -90,13 +91,17 @@ func (d *Device) track(name string, o change.Options, logRows bool) error {
 	if known || !logRows {
 		return nil
 	}
-	// Before the first round nothing is missed: all that others have is still to come. A
-	// table that is tracked later may have been in the space for long.
-	if _, err := d.c.Exec(`UPDATE _velosync_table SET held = ? WHERE id = ? AND (SELECT seen FROM _velosync_state) = 0`,
-		encodeNames(t.names(every(len(t.d.Columns)))), t.id); err != nil {
+	// Of a table that the space has had for a while, others' rows are missed so far.
+	space, err := d.space()
+	if err != nil {
 		return err
 	}
-	return d.logAll(t)
+	if !has(space, t.d.Name) {
+		if _, err := d.c.Exec(`UPDATE _velosync_table SET held = ? WHERE id = ?`, encodeNames(t.names(every(len(t.d.Columns)))), t.id); err != nil {
+			return err
+		}
+	}
+	return d.logAll(t, now)
 }
 
 // TrackExisting tracks those of the named tables that exist and are not tracked yet, with
@@ -116,11 +121,15 @@ func (d *Device) TrackExisting(names []string) error {
 	return nil
 }
 
-// logAll logs every row of a table as inserted.
-func (d *Device) logAll(t *table) error {
+func has(s change.Schema, name string) bool {
+	return slices.ContainsFunc(s, func(t change.Table) bool { return equalFold(t.Name, name) })
+}
+
+// logAll logs every row of a table as inserted, at a time that is an SQL expression.
+func (d *Device) logAll(t *table, at string) error {
 	_, err := d.c.Exec(fmt.Sprintf(`INSERT INTO _velosync_wal(tbl, op, pk, cols, seen, at)
 		SELECT %d, 'I', %s, -1, (SELECT seen FROM _velosync_state), %s FROM %s WHERE (%s) IS NOT NULL`,
-		t.id, t.d.KeyExpression(""), now, vsql.Quote(t.d.Name), joinKeyKnown(t)))
+		t.id, t.d.KeyExpression(""), at, vsql.Quote(t.d.Name), joinKeyKnown(t)))
 	if err != nil {
 		return fmt.Errorf("log the rows of %q: %w", t.d.Name, err)
 	}

@@ -169,3 +169,117 @@ func TestScenario_26_ColumnOfTheWholeRow(t *testing.T) {
 	b.want(all, a.rows(all))
 	a.want(`SELECT rule, mine FROM velosync_conflicts`, `time {"body":"black tea","embedding":{"$blob":"11"},"model":"m3"}`)
 }
+
+func TestScenario_26_RebuildAsToolsDoIt(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, `SELECT velosync_track('notes')`, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1), ('y', 'soup', 'hot', 1), ('z', 'nuts', 'dry', 1)`)
+	a.sync()
+	b.sync()
+	b.exec(`UPDATE notes SET title = 'black tea' WHERE id = 'x'`)
+	b.sync()
+	// Without triggers for a moment; a has not seen what b wrote.
+	a.exec(`BEGIN; CREATE TABLE notes_new(id TEXT PRIMARY KEY NOT NULL, title TEXT, stars INT DEFAULT 3, body TEXT, score REAL);
+		INSERT INTO notes_new(id, title, body, score) SELECT * FROM notes; DROP TABLE notes; ALTER TABLE notes_new RENAME TO notes;
+		UPDATE notes SET body = 'cold' WHERE id = 'y'; COMMIT`)
+	if r := a.sync(); r.PushedRows != 3 || r.PulledRows != 1 {
+		t.Errorf("a pushes all three rows and pulls one: %+v", r)
+	}
+	a.want(`SELECT id, title, body, stars FROM notes ORDER BY id`, "x black tea green 3\ny soup cold 3\nz nuts dry 3")
+	if r := b.sync(); r.PulledRows != 1 {
+		t.Errorf("one row changed, b pulls %d", r.PulledRows)
+	}
+	b.want(`SELECT * FROM notes ORDER BY id`, "x black tea green 1\ny soup cold 1\nz nuts dry 1")
+	a.exec(`UPDATE notes SET stars = 5, body = 'strong' WHERE id = 'x'`)
+	a.sync()
+	b.sync()
+	b.want(`SELECT body FROM notes WHERE id = 'x'`, "strong")
+	a.want(`SELECT count(*) FROM velosync_status WHERE pending = 0 AND parked = 0`, "1")
+	// What stood on a and what b wrote differ: b's stays, and the conflict is logged.
+	a.want(`SELECT mine, theirs FROM velosync_conflicts`, `{"title":"tea"} {"title":"black tea"}`)
+}
+
+func TestScenario_27_OldDeviceOnAnOldLog(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
+	a.sync()
+	b.sync()
+	// b logs for long, under the old columns, and gets the new one before it sends anything.
+	b.exec(`INSERT INTO notes VALUES ('w', 'rice', 'white', 1)`, `UPDATE notes SET body = 'brown' WHERE id = 'w'`, `UPDATE notes SET title = 'herbs' WHERE id = 'x'`)
+	a.exec(`ALTER TABLE notes ADD COLUMN lang TEXT NOT NULL DEFAULT 'en'`, `UPDATE notes SET lang = 'ja'`)
+	a.sync()
+	b.exec(`ALTER TABLE notes ADD COLUMN lang TEXT NOT NULL DEFAULT 'en'`)
+	b.sync()
+	a.sync()
+	const all = `SELECT * FROM notes ORDER BY id`
+	a.want(all, "w rice brown 1 en\nx herbs green 1 ja")
+	b.want(all, a.rows(all))
+	a.exec(`DELETE FROM notes WHERE id = 'x'`)
+	a.sync()
+	b.sync()
+	b.want(all, "w rice brown 1 en")
+}
+
+func TestScenario_28_TableMadeAgainWithAnotherShape(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
+	a.sync()
+	b.sync()
+	b.exec(`DROP TABLE notes`, `CREATE TABLE notes(id TEXT PRIMARY KEY NOT NULL, title BLOB, score REAL)`, `INSERT INTO notes VALUES ('y', 'soup', 1)`)
+	_, err := b.r.Sync(context.Background())
+	if err == nil || !strings.Contains(err.Error(), `column "title" is "title" TEXT in the space and "title" BLOB on the device`) {
+		t.Errorf("b's round: %v", err)
+	}
+	b.want(`SELECT * FROM notes`, "y soup 1")
+	// With the space's columns it joins again; what it has not is not deleted.
+	b.exec(`DROP TABLE notes`, strings.Replace(notes, "score REAL", "score REAL, extra", 1), `INSERT INTO notes VALUES ('y', 'soup', 'hot', 1, 2)`)
+	b.sync()
+	a.sync()
+	a.want(`SELECT id FROM notes ORDER BY id`, "x\ny")
+	a.want(`SELECT count(*) FROM velosync_conflicts`, "0")
+	// Untracked and dropped, it comes back whole with the next rounds.
+	b.exec(`SELECT velosync_untrack('notes')`, `DROP TABLE notes`)
+	b.sync()
+	b.sync()
+	b.want(`SELECT id, title FROM notes ORDER BY id`, "x tea\ny soup")
+}
+
+func TestScenario_26_DropColumn(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1), ('y', 'soup', 'hot', 1)`)
+	a.sync()
+	b.sync()
+	if _, err := a.db.Exec(`ALTER TABLE notes DROP COLUMN title`); err == nil || !strings.Contains(err.Error(), "_velosync_notes") {
+		t.Errorf("a plain DROP COLUMN: %v", err)
+	}
+	// What is pending keeps its columns, whose registers move.
+	a.exec(`UPDATE notes SET body = 'black' WHERE id = 'x'`, `UPDATE notes SET title = 'broth' WHERE id = 'y'`, `SELECT velosync_alter('notes', 'DROP COLUMN title')`)
+	b.exec(`UPDATE notes SET title = 'herbs', score = 2 WHERE id = 'x'`)
+	if r := a.sync(); r.PushedRows != 1 {
+		t.Errorf("a pushes %d rows, of one it wrote only what is gone", r.PushedRows)
+	}
+	b.sync()
+	b.want(`SELECT * FROM notes ORDER BY id`, "x herbs black 2\ny soup hot 1")
+	a.exec(`INSERT INTO notes VALUES ('z', 'dry', 1)`, `UPDATE notes SET score = 3 WHERE id = 'y'`)
+	a.sync()
+	b.sync()
+	a.sync()
+	a.want(`SELECT * FROM notes ORDER BY id`, "x black 2\ny hot 3\nz dry 1")
+	b.want(`SELECT * FROM notes ORDER BY id`, "x herbs black 2\ny soup hot 3\nz <nil> dry 1")
+	// It comes back with what the others kept.
+	a.exec(`SELECT velosync_alter('notes', 'ADD COLUMN title TEXT')`)
+	a.sync()
+	a.want(`SELECT id, title FROM notes ORDER BY id`, "x herbs\ny soup\nz <nil>")
+	for _, bad := range []string{`RENAME TO other`, `DROP COLUMN body; DELETE FROM notes`, `DROP COLUMN score`} {
+		if _, err := a.db.Exec(`SELECT velosync_alter('notes', ?)`, bad); err == nil {
+			t.Errorf("velosync_alter takes %q", bad)
+		}
+	}
+	a.exec(`UPDATE notes SET body = 'white' WHERE id = 'x'`)
+	if r := a.sync(); r.PushedRows != 1 {
+		t.Errorf("after refusals: %+v", r)
+	}
+}

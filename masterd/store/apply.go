@@ -198,11 +198,15 @@ func (a *application) edit(b *batch, e *rowEdit, k *knownRow) error {
 		a.tell(outcome{before: k.row, after: k.row})
 		return nil
 	}
+	t := b.table
+	fresh, ok, err := a.news(b, e, fresh, k)
+	if err != nil || !ok {
+		return err
+	}
 	seq, err := a.next()
 	if err != nil {
 		return err
 	}
-	t := b.table
 	w := rowWrite{application: a, table: t, batch: b, edit: e, fresh: fresh, seq: seq, known: k}
 	if reason := a.refusal(t, e.key); reason != "" {
 		return w.reject(reason)
@@ -222,6 +226,41 @@ func (a *application) edit(b *batch, e *rowEdit, k *knownRow) error {
 		return w.reject(reason)
 	}
 	return w.record()
+}
+
+// news drops registers from an edit of a whole row that hold what stands there already: a
+// device that found its triggers gone sends all rows again. ok is false when nothing is
+// left.
+func (a *application) news(b *batch, e *rowEdit, fresh change.Edit, k *knownRow) (_ change.Edit, ok bool, err error) {
+	if fresh.Delete || a.report != nil || k.row == nil || k.row.Deleted() || fresh.Bits()|fresh.Lacks != b.table.all {
+		return fresh, true, nil
+	}
+	key, err := change.SplitKey(e.key, len(b.table.def.Key))
+	if err != nil {
+		return fresh, false, err
+	}
+	w := rowWrite{application: a, table: b.table, edit: e, key: key}
+	row, err := w.current()
+	if err != nil {
+		return fresh, false, err
+	}
+	var differs change.Bits
+	for i, c := range b.table.columns(b.regs) {
+		if v := e.values[i]; v != (absent{}) && !sameValue(v, row[c]) {
+			differs |= change.Bit(b.table.registerOf[c])
+		}
+	}
+	kept := make([]change.RegEdit, 0, len(fresh.Regs))
+	for _, g := range fresh.Regs {
+		if differs.Has(g.Reg) {
+			kept = append(kept, g)
+		}
+	}
+	if len(kept) == 0 {
+		a.duplicates++
+	}
+	fresh.Regs = kept
+	return fresh, len(kept) > 0, nil
 }
 
 // doubt decides what the edit has seen of registers that hold a column which its author's
