@@ -219,6 +219,9 @@ func (d *device) move(when string, seen change.Seq, acked change.LSN, rows map[s
 	if !ok {
 		w.fail("%s, %s: has seen %d, where no push of the master ends", d, when, seen)
 	}
+	if w.life != nil {
+		d.rejected(when, seen)
+	}
 	pending := pendingOf(d.log, acked)
 	for _, key := range w.shape.keys {
 		local, remote := d.rows[key], d.shown(theirs[key])

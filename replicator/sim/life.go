@@ -329,6 +329,31 @@ func (d *device) renamed(when string, id change.DeviceID, seen change.Seq, acked
 	d.seen = seen
 }
 
+// rejected takes the rows that the master could not take out of what is pending: the
+// device shows the master's state of them, and keeps its own in its conflict log.
+func (d *device) rejected(when string, seen change.Seq) {
+	w := d.w
+	keys := make(map[string]bool)
+	err := d.app.Query(`SELECT +pk FROM _velosync_conflict WHERE kind = 'rejected' AND master_id IS NOT NULL AND seq > ? AND seq <= ?`,
+		[]change.Value{int64(d.seen), int64(seen)}, func(v []change.Value) error { keys[w.name(v[0])] = true; return nil })
+	w.must(err, "read the rejected rows of "+d.String())
+	for _, key := range sortedKeys(keys) {
+		w.work("rows rejected", 1)
+		w.say("%s, %s: row %s was rejected", d, when, key)
+		for _, e := range d.rows[key] {
+			w.life.logged = w.life.logged.or(e.past())
+		}
+		for _, m := range d.log {
+			if m.key == key {
+				for _, e := range d.byLSN[m.lsn] {
+					w.life.logged = w.life.logged.or(e.past())
+				}
+			}
+		}
+		d.log = slices.DeleteFunc(d.log, func(m mutation) bool { return m.key == key })
+	}
+}
+
 // reconciling reports whether something is being pushed back.
 func (d *device) reconciling() bool {
 	return slices.ContainsFunc(d.begun.log, func(m mutation) bool { return m.op == "B" })

@@ -296,6 +296,7 @@ type shape struct {
 	regs     [][]int
 	weighted bool
 	alters   bool     // devices add a column
+	unique   bool     // the last column is UNIQUE; with Options.Life
 	keys     []string // the model's names of the rows that there can be
 	key      keyKind
 	rows     map[string]string // what names a row in the log and on the wire, to its name here
@@ -330,6 +331,10 @@ func newShape(w *world) shape {
 		s.keys = append(s.keys, fmt.Sprintf("k%d", i))
 	}
 	s.key = keyKinds[w.rng.IntN(len(keyKinds))]
+	if w.o.Life && len(s.regs) == 1 && w.chance(.6) {
+		s.unique = true
+		s.key.table = strings.Replace(s.key.table, "w REAL", "w REAL UNIQUE", 1)
+	}
 	s.rows = make(map[string]string)
 	for i, key := range s.keys {
 		s.rows[textOf([]change.Value{s.key.pk(i)})] = key
@@ -341,7 +346,7 @@ func newShape(w *world) shape {
 }
 
 func (s shape) String() string {
-	return fmt.Sprintf("%d keys (%s), groups %s, weighted %v, %d rows a page, %d a part, compacted above %d, a column comes later %v", len(s.keys), s.key.columns, s.groups, s.weighted, s.pageRows, s.parts, s.compact, s.alters)
+	return fmt.Sprintf("%d keys (%s), groups %s, weighted %v, unique %v, %d rows a page, %d a part, compacted above %d, a column comes later %v", len(s.keys), s.key.columns, s.groups, s.weighted, s.unique, s.pageRows, s.parts, s.compact, s.alters)
 }
 
 func (s shape) all() change.Bits { return change.AllBits(len(s.regs)) }

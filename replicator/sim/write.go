@@ -117,7 +117,15 @@ func (x *txn) fresh(col int, alone bool) change.Value {
 	case alone:
 		return float64(w.rng.IntN(3)) + float64(w.writes)/1e6
 	}
-	return []change.Value{nil, 0.0, 1.0, 2.0}[w.rng.IntN(4)]
+	v := []change.Value{nil, 0.0, 1.0, 2.0}[w.rng.IntN(4)]
+	if w.shape.unique && v != nil {
+		for _, row := range x.rows { // what this file forbids is not tried
+			if row != nil && row[0].values[weightColumn] == v {
+				return nil
+			}
+		}
+	}
+	return v
 }
 
 func (x *txn) freshRow() []change.Value {
