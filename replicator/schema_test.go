@@ -338,3 +338,23 @@ func TestScenario_26_Renames(t *testing.T) {
 		}
 	}
 }
+
+func TestScenario_26_SameColumnOfTheWholeRow(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(`CREATE TABLE docs(id TEXT PRIMARY KEY NOT NULL, body TEXT, embedding BLOB)`, `SELECT velosync_track('docs')`,
+		`INSERT INTO docs VALUES ('x', 'tea', x'01'), ('y', 'soup', x'02')`)
+	a.sync()
+	b.sync()
+	a.exec(`ALTER TABLE docs ADD COLUMN model TEXT`, `UPDATE docs SET model = 'a' WHERE id = 'x'`)
+	a.sync()
+	b.sync()
+	// b has seen a's push, but not the column: of x that is a conflict, of y it is none.
+	b.exec(`ALTER TABLE docs ADD COLUMN model TEXT`, `UPDATE docs SET model = 'b'`, `UPDATE _velosync_wal SET at = at + 1000`)
+	b.sync()
+	a.sync()
+	const all = `SELECT id, body, hex(embedding), model FROM docs ORDER BY id`
+	a.want(all, "x tea 01 b\ny soup 02 b")
+	b.want(all, a.rows(all))
+	a.want(`SELECT "key", json_extract(mine, '$.model'), json_extract(theirs, '$.model') FROM velosync_conflicts`, "x a b")
+}
