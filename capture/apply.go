@@ -160,8 +160,10 @@ func (a *applier) run(pulls iter.Seq2[*change.Pull, error]) error {
 	if err := a.readParked(); err != nil {
 		return err
 	}
-	if err := a.setTables(a.r.Space); err != nil {
-		return err
+	if len(a.r.Renames) == 0 { // else the pull brings the tables under their new names
+		if err := a.setTables(a.r.Space); err != nil {
+			return err
+		}
 	}
 	for pull, err := range pulls {
 		if err != nil {
@@ -771,7 +773,7 @@ func (a *applier) hold() error {
 			continue // it was untracked here, or dropped: what others wrote before is missed
 		}
 		text := encodeNames(t.names(every(len(t.d.Columns))))
-		if _, err := d.c.Exec(`UPDATE _velosync_table SET held = ?1 WHERE id = ?2 AND held IS NOT ?1`, text, t.id); err != nil {
+		if _, err := d.c.Exec(`UPDATE _velosync_table SET held = ?1, was = '{}' WHERE id = ?2 AND (held IS NOT ?1 OR was <> '{}')`, text, t.id); err != nil {
 			return err
 		}
 	}

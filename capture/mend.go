@@ -21,6 +21,9 @@ import (
 // writes made meanwhile were not. (The master drops what equals its own.) Rows deleted
 // meanwhile are not found: they stay on the other devices.
 func (d *Device) Mend() ([]string, error) {
+	if err := d.followTables(); err != nil {
+		return nil, err
+	}
 	if err := d.refresh(); err != nil {
 		return nil, err
 	}
@@ -69,8 +72,16 @@ func (d *Device) mend(id int64) error {
 			return fmt.Errorf("the table as it was: %w", err)
 		}
 	}
-	added := addedColumns(&old, &t.d.Table)
 	stood := digestOf(got) == texts // the triggers were there all the time
+	renamed := renamedColumns(&old, &t.d.Table)
+	if len(renamed) > 0 || !equalFold(old.Name, t.d.Name) {
+		// SQLite writes the new names into triggers that stand.
+		stood = len(got) == len(t.triggers())
+		if t, err = d.follow(t, &old, renamed); err != nil {
+			return err
+		}
+	}
+	added := addedColumns(&old, &t.d.Table)
 	if len(added) > 0 && wholeRow(&old, t.d.Options.Groups) {
 		if t, err = d.widen(t, added); err != nil {
 			return err
@@ -82,13 +93,13 @@ func (d *Device) mend(id int64) error {
 	if err := d.installTriggers(t); err != nil {
 		return err
 	}
-	if stood && len(added) > 0 && sameEvictions(got, t.triggers()) {
+	if stood && (len(added) > 0 && sameEvictions(got, t.triggers()) || len(renamed) > 0 || !equalFold(old.Name, t.d.Name)) {
 		for _, c := range added {
 			if err := d.logColumn(t, c); err != nil {
 				return err
 			}
 		}
-		d.o.Log.Info("columns were added", "table", t.d.Name, "columns", len(added))
+		d.o.Log.Info("the table was altered", "table", t.d.Name, "added", len(added), "renamed", len(renamed))
 		return nil
 	}
 	d.o.Log.Warn("triggers mended, every row is logged", "table", t.d.Name)
@@ -122,7 +133,7 @@ func (d *Device) Alter(name, what string) error {
 		}
 		m := alterWhat.FindStringSubmatch(what)
 		if m == nil || !oneStatement(what) {
-			return fmt.Errorf("velosync_alter(%s, %s): want 'ADD COLUMN …' or 'DROP COLUMN …'", vsql.QuoteText(name), vsql.QuoteText(what))
+			return fmt.Errorf("velosync_alter(%s, %s): want 'ADD COLUMN …' or 'DROP COLUMN …' (a RENAME needs no help: ALTER TABLE does it)", vsql.QuoteText(name), vsql.QuoteText(what))
 		}
 		if err := d.dropTriggers(t.d.Name); err != nil {
 			return err

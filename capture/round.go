@@ -48,6 +48,7 @@ type Round struct {
 	Space    change.Schema      // the space's, as the device knows it; nil: not yet
 	Pending  bool               // there is something to push
 	Fresh    []change.ColumnRef // columns that the last complete round did not know
+	Renames  []change.Rename    // tables and columns that it knew under another name
 
 	// Counted while Parts runs:
 	Rows      int // rows that the push has
@@ -123,6 +124,9 @@ func (r *Round) open() error {
 		return err
 	}
 	if r.Fresh, err = d.fresh(s.Seen); err != nil {
+		return err
+	}
+	if r.Renames, err = d.renames(); err != nil {
 		return err
 	}
 	r.Space, err = d.space()
@@ -503,6 +507,7 @@ func (p *part) push(more bool) *change.Push {
 		Now:      p.now,
 		Schema:   r.Tables.Digest(),
 		Fresh:    r.Fresh,
+		Renames:  r.Renames,
 		Part:     p.n,
 		More:     more,
 	}

@@ -283,3 +283,78 @@ func TestScenario_26_DropColumn(t *testing.T) {
 		t.Errorf("after refusals: %+v", r)
 	}
 }
+
+func TestScenario_26_Renames(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1), ('y', 'soup', 'hot', 1)`)
+	a.sync()
+	b.sync()
+	// A rename sends no rows; what is written under the new names comes to b under the old.
+	a.exec(`ALTER TABLE notes RENAME COLUMN title TO heading`, `ALTER TABLE notes RENAME COLUMN score TO "the weight"`, `ALTER TABLE notes RENAME TO pages`)
+	if r := a.sync(); r.PushedRows+r.PulledRows != 0 {
+		t.Errorf("a renamed, and that is all: %+v", r)
+	}
+	a.exec(`UPDATE pages SET heading = 'black tea', "the weight" = 2 WHERE id = 'x'`)
+	b.exec(`UPDATE notes SET title = 'broth' WHERE id = 'y'`, `INSERT INTO notes VALUES ('z', 'nuts', 'dry', 1)`)
+	a.sync()
+	b.sync()
+	a.sync()
+	const want = "x black tea green 2\ny broth hot 1\nz nuts dry 1"
+	a.want(`SELECT id, heading, body, "the weight" FROM pages ORDER BY id`, want)
+	b.want(`SELECT id, title, body, score FROM notes ORDER BY id`, want)
+	a.want(`SELECT count(*) FROM sqlite_schema WHERE name = 'notes'`, "0")
+	b.want(`SELECT count(*) FROM sqlite_schema WHERE name = 'pages'`, "0")
+
+	// A new device gets the new names; b goes on under the old ones, also when its tables
+	// change otherwise, and it hears of conflicts in its own words.
+	c := newDevice(t, m, "c", nil)
+	c.sync()
+	c.want(`SELECT id, heading, body, "the weight" FROM pages ORDER BY id`, want)
+	b.exec(`ALTER TABLE notes ADD COLUMN lang TEXT`, `UPDATE notes SET lang = 'en', title = 'mine', score = 1 WHERE id = 'x'`)
+	a.exec(`UPDATE pages SET heading = 'theirs', "the weight" = 7 WHERE id = 'x'`)
+	a.sync()
+	b.sync()
+	a.sync()
+	b.want(`SELECT title, score, lang FROM notes WHERE id = 'x'`, "theirs 7 en")
+	b.want(`SELECT tbl, mine, theirs FROM velosync_conflicts`, `notes {"title":"mine","score":1.0} {"title":"theirs","score":7.0}`)
+	// When b's app is updated too, all is one again.
+	b.exec(`ALTER TABLE notes RENAME TO pages`, `ALTER TABLE pages RENAME COLUMN title TO heading`, `ALTER TABLE pages RENAME COLUMN score TO "the weight"`)
+	b.exec(`UPDATE pages SET heading = 'ours' WHERE id = 'x'`)
+	a.exec(`ALTER TABLE pages ADD COLUMN lang TEXT`)
+	b.sync()
+	a.sync()
+	const all = `SELECT id, heading, body, "the weight", lang FROM pages ORDER BY id`
+	a.want(all, "x ours green 7 en\ny broth hot 1 <nil>\nz nuts dry 1 <nil>")
+	b.want(all, a.rows(all))
+	c.sync()
+	c.exec(`ALTER TABLE pages ADD COLUMN lang TEXT`)
+	c.sync()
+	c.want(all, a.rows(all))
+	for _, d := range []*device{a, b, c} {
+		d.want(`SELECT pending, parked FROM velosync_status`, "0 0")
+		if r := d.sync(); r.PushedRows+r.PulledRows != 0 {
+			t.Errorf("%s is not done: %+v", d.o.Name, r)
+		}
+	}
+}
+
+func TestScenario_26_SameColumnOfTheWholeRow(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(`CREATE TABLE docs(id TEXT PRIMARY KEY NOT NULL, body TEXT, embedding BLOB)`, `SELECT velosync_track('docs')`,
+		`INSERT INTO docs VALUES ('x', 'tea', x'01'), ('y', 'soup', x'02')`)
+	a.sync()
+	b.sync()
+	a.exec(`ALTER TABLE docs ADD COLUMN model TEXT`, `UPDATE docs SET model = 'a' WHERE id = 'x'`)
+	a.sync()
+	b.sync()
+	// b has seen a's push, but not the column: of x that is a conflict, of y it is none.
+	b.exec(`ALTER TABLE docs ADD COLUMN model TEXT`, `UPDATE docs SET model = 'b'`, `UPDATE _velosync_wal SET at = at + 1000`)
+	b.sync()
+	a.sync()
+	const all = `SELECT id, body, hex(embedding), model FROM docs ORDER BY id`
+	a.want(all, "x tea 01 b\ny soup 02 b")
+	b.want(all, a.rows(all))
+	a.want(`SELECT "key", json_extract(mine, '$.model'), json_extract(theirs, '$.model') FROM velosync_conflicts`, "x a b")
+}

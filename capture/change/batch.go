@@ -69,10 +69,12 @@ type Push struct {
 	Known [32]byte
 	// Fresh lists columns that the device's tables did not have when it completed its last
 	// round: it holds nothing of them, whatever Seen says.
-	Fresh  []ColumnRef
-	Part   int  // 0, 1, 2, …
-	More   bool // further parts follow; the answer is an empty Pull
-	Blocks []Block
+	Fresh []ColumnRef
+	// Renames lists tables and columns that had another name when it completed its last round.
+	Renames []Rename
+	Part    int  // 0, 1, 2, …
+	More    bool // further parts follow; the answer is an empty Pull
+	Blocks  []Block
 	// Page asks for the page of the pull that follows this seq; nothing is pushed then.
 	Page   Seq
 	Paging bool
@@ -89,6 +91,12 @@ type Push struct {
 // A ColumnRef names a column by its table's place in the device's schema, and its own
 // place in that table.
 type ColumnRef struct{ Table, Column int }
+
+// A Rename says what a column was called before; the table itself where Column is -1.
+type Rename struct {
+	ColumnRef
+	From string
+}
 
 // A Pull is the master's answer: what the device lacks, up to To.
 type Pull struct {

@@ -255,6 +255,7 @@ func (g *page) fill(ctx context.Context, p *change.Push) (*change.Pull, error) {
 		pull.Tables = g.view.list
 	}
 	for i := range g.lost {
+		g.view.byID[g.lost[i].table.id].call(&g.lost[i].Conflict)
 		pull.Lost = append(pull.Lost, g.lost[i].Conflict)
 	}
 	rows := 0

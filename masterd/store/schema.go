@@ -33,13 +33,16 @@ func readSchema(c *vsql.Conn) (*schema, error) {
 	if _, err := c.Row(`SELECT version FROM _velosync_space`, nil, &s.version); err != nil {
 		return nil, err
 	}
-	err := c.Query(`SELECT id, definition, open, since FROM _velosync_table`, nil, func(row []driver.Value) error {
+	err := c.Query(`SELECT id, definition, open, since, former FROM _velosync_table`, nil, func(row []driver.Value) error {
 		var def change.Table
 		if err := json.Unmarshal([]byte(row[1].(string)), &def); err != nil {
 			return fmt.Errorf("definition of table %d: %w", row[0], err)
 		}
 		t := newTable(row[0].(int64), def, row[2].(int64) != 0)
 		s.tables = append(s.tables, t)
+		if err := json.Unmarshal([]byte(row[4].(string)), &t.former); err != nil {
+			return fmt.Errorf("former names of table %d: %w", row[0], err)
+		}
 		return t.readSince(row[3].(string))
 	})
 	if err != nil {
@@ -64,6 +67,22 @@ func (s *schema) find(name string) *table {
 	return nil
 }
 
+// called returns a table by its name, or by one that it had before; nil: none.
+func (s *schema) called(name string) *table {
+	if t := s.find(name); t != nil {
+		return t
+	}
+	for _, t := range s.tables {
+		if place, ok := t.former[name]; ok && place == tableItself {
+			return t
+		}
+	}
+	return nil
+}
+
+// tableItself stands among places of columns for the table.
+const tableItself = -1
+
 // maxSchemas is how many digests of devices a space remembers. A device whose digest was
 // forgotten sends its tables again.
 const maxSchemas = 1000
@@ -74,7 +93,7 @@ var noTables = map[[32]byte]bool{{}: true, change.Schema(nil).Digest(): true, ch
 // deviceView returns the space as the device sees it. It makes tables and columns that the
 // space lacks. sent returns the tables that came with the push, nil if none did. An error is
 // a *SchemaError or a *RequestError, or comes from SQLite.
-func (t *tx) deviceView(digest [32]byte, sent func() (change.Schema, error)) (*view, error) {
+func (t *tx) deviceView(digest [32]byte, sent func() (change.Schema, error), renames []change.Rename) (*view, error) {
 	v, err := viewOf(t.Conn, t.schema, digest)
 	if v != nil || err != nil {
 		return v, err
@@ -88,7 +107,7 @@ func (t *tx) deviceView(digest [32]byte, sent func() (change.Schema, error)) (*v
 	case tables.Digest() != digest:
 		return nil, &RequestError{Reason: "the digest of the tables is not the one that the push names"}
 	}
-	if err := t.learnTables(digest, tables); err != nil {
+	if err := t.learnTables(digest, tables, renames); err != nil {
 		return nil, err
 	}
 	return viewOf(t.Conn, t.schema, digest)
@@ -96,8 +115,9 @@ func (t *tx) deviceView(digest [32]byte, sent func() (change.Schema, error)) (*v
 
 // learnTables compares a device's tables with the space's, makes tables and columns that
 // are new, and remembers the digest.
-func (t *tx) learnTables(digest [32]byte, tables change.Schema) error {
+func (t *tx) learnTables(digest [32]byte, tables change.Schema, renames []change.Rename) error {
 	changed := false
+	matches := make([]match, len(tables))
 	for i := range tables {
 		def := &tables[i]
 		if tables.Find(def.Name) != i {
@@ -106,7 +126,8 @@ func (t *tx) learnTables(digest [32]byte, tables change.Schema) error {
 		if err := checkOptions(def); err != nil {
 			return err
 		}
-		did, err := t.learnTable(def)
+		matches[i] = t.match(def, i, renames)
+		did, err := t.learnTable(def, &matches[i])
 		if err != nil {
 			return err
 		}
@@ -119,10 +140,15 @@ func (t *tx) learnTables(digest [32]byte, tables change.Schema) error {
 	}
 	list := make([]deviceTable, len(tables))
 	for i := range tables {
-		have := t.schema.find(tables[i].Name)
-		list[i] = deviceTable{ID: have.id, Table: tables[i], Columns: make([]int, len(tables[i].Columns))}
+		have := t.schema.called(tables[i].Name)
+		if matches[i].have != nil {
+			have = t.schema.byID[matches[i].have.id]
+		}
+		list[i] = deviceTable{ID: have.id, Table: tables[i], Columns: matches[i].columns}
 		for c, col := range tables[i].Columns {
-			list[i].Columns[c] = have.def.Find(col.Name)
+			if matches[i].columns[c] < 0 {
+				matches[i].columns[c] = have.def.Find(col.Name)
+			}
 		}
 	}
 	text, err := json.Marshal(list)
@@ -136,9 +162,63 @@ func (t *tx) learnTables(digest [32]byte, tables change.Schema) error {
 	return err
 }
 
+// A match says which table and columns of the space a device's are.
+type match struct {
+	have    *table   // nil: none
+	renamed bool     // the device renamed the table
+	columns []int    // the space's column of each; -1: none yet
+	before  []string // the name that the device renamed; empty: none
+}
+
+// match finds a device's table and columns, by what the device called them in its last
+// round, then by name, then by names that they had before.
+func (t *tx) match(def *change.Table, place int, renames []change.Rename) match {
+	m := match{columns: slices.Repeat([]int{-1}, len(def.Columns)), before: make([]string, len(def.Columns))}
+	for _, r := range renames {
+		switch {
+		case r.Table != place:
+		case r.Column == tableItself:
+			if m.have = t.schema.called(r.From); m.have != nil {
+				m.renamed = m.have.def.Name == r.From
+			}
+		case r.Column < len(m.before):
+			m.before[r.Column] = r.From
+		}
+	}
+	if m.have == nil {
+		if m.have = t.schema.called(def.Name); m.have == nil {
+			return m
+		}
+	}
+	taken := make(map[int]bool)
+	take := func(i, at int) {
+		if m.columns[i] < 0 && at >= 0 && !taken[at] {
+			m.columns[i], taken[at] = at, true
+		}
+	}
+	find := func(name string, i int) {
+		take(i, m.have.def.Find(name))
+		if at, ok := m.have.former[name]; ok {
+			take(i, at)
+		}
+	}
+	for i := range def.Columns {
+		if m.before[i] != "" {
+			find(m.before[i], i)
+		}
+	}
+	for i, c := range def.Columns {
+		take(i, m.have.def.Find(c.Name))
+	}
+	for i, c := range def.Columns {
+		find(c.Name, i)
+	}
+	return m
+}
+
 // learnTable compares one table. changed says that the space's is another one now.
-func (t *tx) learnTable(def *change.Table) (changed bool, err error) {
-	have := t.schema.find(def.Name)
+func (t *tx) learnTable(def *change.Table, m *match) (changed bool, err error) {
+	have := m.have
 	if have == nil {
 		if t.fixed {
 			return false, &SchemaError{Table: def.Name, Reason: "the space has no such table, and its operator gave all that it has (masterd --schema): " +
@@ -146,7 +226,13 @@ func (t *tx) learnTable(def *change.Table) (changed bool, err error) {
 		}
 		return true, t.addTable(def)
 	}
-	added, err := compareTables(&have.def, def, !have.open)
+	names := make(map[string]string) // the space's, by the device's
+	for i, c := range def.Columns {
+		if at := m.columns[i]; at >= 0 && have.def.Columns[at].Name != c.Name {
+			names[c.Name] = have.def.Columns[at].Name
+		}
+	}
+	added, err := compareTables(&have.def, def, names, !have.open)
 	switch {
 	case err != nil:
 		return false, err
@@ -154,12 +240,113 @@ func (t *tx) learnTable(def *change.Table) (changed bool, err error) {
 		return false, &SchemaError{Table: def.Name, Reason: fmt.Sprintf("the device has column %q, the space has not, and its operator gave all that it has "+
 			"(masterd --schema): ask for the column to be added", def.Columns[added[0]].Name)}
 	case have.open:
-		o := def.Options
-		return true, t.settle(have, o)
+		return true, t.settle(have, withNames(def.Options, names))
 	case len(added) > 0:
-		return true, t.addColumns(have, def, added)
+		if err := t.addColumns(have, def, names, added); err != nil {
+			return false, err
+		}
+		changed = true
 	}
-	return false, nil
+	renamed, err := t.renameAll(have, def, m)
+	return changed || renamed, err
+}
+
+// withNames puts other names of columns into options.
+func withNames(o change.Options, names map[string]string) change.Options {
+	other := func(n string) string {
+		if to, ok := names[n]; ok {
+			return to
+		}
+		return n
+	}
+	o.Weight = other(o.Weight)
+	groups := o.Groups
+	if len(groups) == 0 {
+		return o
+	}
+	o.Groups = nil
+	for _, g := range groups {
+		list := make([]string, len(g))
+		for i, n := range g {
+			list[i] = other(n)
+		}
+		o.Groups = append(o.Groups, list)
+	}
+	return o
+}
+
+// renameAll gives the space's table and columns the names that a device gave them; what
+// others call them is remembered. Where another device was first, its name stays, and so
+// does that of a space whose operator gave the tables.
+func (t *tx) renameAll(have *table, def *change.Table, m *match) (changed bool, err error) {
+	if t.fixed {
+		return false, nil
+	}
+	names := make(map[string]string) // the new ones, by the old
+	former := make(map[string]int)
+	for n, at := range have.former {
+		former[n] = at
+	}
+	for i, c := range def.Columns {
+		at := m.columns[i]
+		if at < 0 || m.before[i] == "" || have.def.Columns[at].Name != m.before[i] || have.def.Find(c.Name) >= 0 {
+			continue
+		}
+		if err := t.Script("ALTER TABLE " + have.name() + " RENAME COLUMN " + vsql.Quote(m.before[i]) + " TO " + vsql.Quote(c.Name)); err != nil {
+			return false, t.refuseRename(def, err)
+		}
+		names[m.before[i]], former[m.before[i]] = c.Name, at
+		delete(former, c.Name)
+	}
+	name := have.def.Name
+	if m.renamed && t.schema.find(def.Name) == nil && !strings.EqualFold(name, V1Table) {
+		if err := t.Script("ALTER TABLE " + have.name() + " RENAME TO " + vsql.Quote(def.Name)); err != nil {
+			return false, t.refuseRename(def, err)
+		}
+		former[name] = tableItself
+		name = def.Name
+	}
+	if len(names) == 0 && name == have.def.Name {
+		return false, nil
+	}
+	var before string // with the columns that addColumns brought
+	if _, err := t.Row(`SELECT definition FROM _velosync_table WHERE id = ?`, []driver.Value{have.id}, &before); err != nil {
+		return false, err
+	}
+	var old change.Table
+	if err := json.Unmarshal([]byte(before), &old); err != nil {
+		return false, err
+	}
+	d, err := t.Describe(name)
+	if err != nil {
+		return false, err
+	}
+	made := d.Table
+	made.Options = withNames(old.Options, names)
+	for _, text := range def.Indexes { // those that are not unique are not here
+		if !uniqueIndex(text) {
+			made.Indexes = append(made.Indexes, text)
+		}
+	}
+	definition, err := json.Marshal(made)
+	if err != nil {
+		return false, err
+	}
+	text, err := json.Marshal(former)
+	if err != nil {
+		return false, err
+	}
+	_, err = t.Exec(`UPDATE _velosync_table SET name = ?, definition = ?, former = ? WHERE id = ?`, name, string(definition), string(text), have.id)
+	t.space.log.Info("renamed", "table", name, "columns", len(names))
+	return true, err
+}
+
+func (t *tx) refuseRename(def *change.Table, err error) error {
+	var e sqlite3.Error
+	if errors.As(err, &e) && !fatal(err) {
+		return &SchemaError{Table: def.Name, Reason: "what was renamed on the device can't be renamed in the space: " + e.Error()}
+	}
+	return err
 }
 
 // reloadSchema reads the schema after it changed.
@@ -380,14 +567,17 @@ func checkOptions(def *change.Table) error {
 }
 
 // compareTables returns the columns that a device's table has and the space's has not. An
-// error says why the two don't fit.
-func compareTables(have, got *change.Table, options bool) (added []int, err error) {
+// error says why the two don't fit. names are the space's names of columns, by the device's,
+// where they differ.
+func compareTables(have, got *change.Table, names map[string]string, options bool) (added []int, err error) {
 	refuse := func(format string, args ...any) ([]int, error) {
 		return nil, &SchemaError{Table: have.Name, Reason: fmt.Sprintf(format, args...) +
 			"; make the device's table like the space's, or sync it with another space"}
 	}
-	a, okA := readTableText(have)
-	b, okB := readTableText(got)
+	device := got
+	got = renamedTable(got, names)
+	a, okA := readTableText(have, have, nil)
+	b, okB := readTableText(device, got, names)
 	if !okA || !okB {
 		return refuse("its SQL is %.500q in the space and %.500q on the device", have.SQL, got.SQL)
 	}
@@ -420,7 +610,7 @@ func compareTables(have, got *change.Table, options bool) (added []int, err erro
 		return refuse("its SQL is %.500q in the space and %.500q on the device (they differ at %.200q)", have.SQL, got.SQL,
 			firstDifference(append(a.constraints, a.tail), append(b.constraints, b.tail)))
 	}
-	x, y := uniqueTexts(have), uniqueTexts(got)
+	x, y := uniqueTexts(have, nil), uniqueTexts(got, names)
 	if !slices.Equal(x, y) {
 		return refuse("its unique indexes are %.500q in the space and %.500q on the device", x, y)
 	}
@@ -428,6 +618,22 @@ func compareTables(have, got *change.Table, options bool) (added []int, err erro
 		return refuse("its options are %s in the space and %s on the device", x, y)
 	}
 	return added, nil
+}
+
+// renamedTable returns a table with other names for its columns.
+func renamedTable(t *change.Table, names map[string]string) *change.Table {
+	if len(names) == 0 {
+		return t
+	}
+	other := *t
+	other.Columns = slices.Clone(t.Columns)
+	for i := range other.Columns {
+		if n, ok := names[other.Columns[i].Name]; ok {
+			other.Columns[i].Name = n
+		}
+	}
+	other.Options = withNames(t.Options, names)
+	return &other
 }
 
 func columnText(c change.Column) string {
@@ -456,11 +662,12 @@ func firstDifference(a, b []string) string {
 }
 
 // uniqueTexts returns the unique indexes of a table, without their names.
-func uniqueTexts(t *change.Table) []string {
+func uniqueTexts(t *change.Table, names map[string]string) []string {
 	var texts []string
 	for _, text := range t.Indexes {
 		if uniqueIndex(text) {
 			tokens, _ := sqlTokens(text)
+			putNames(tokens, names)
 			texts = append(texts, strings.Join(tokens[min(6, len(tokens)):], " "))
 		}
 	}
@@ -494,14 +701,14 @@ func optionsText(t, other *change.Table) string {
 }
 
 // addColumns adds columns that a device has to the space's table, behind all others.
-func (t *tx) addColumns(have *table, def *change.Table, added []int) error {
+func (t *tx) addColumns(have *table, def *change.Table, names map[string]string, added []int) error {
 	refuse := func(c change.Column, format string, args ...any) error {
 		return &SchemaError{Table: def.Name, Reason: fmt.Sprintf("the device has column %s, the space has not: ", columnText(c)) + fmt.Sprintf(format, args...)}
 	}
 	if err := checkTable(def); err != nil {
 		return err
 	}
-	text, ok := readTableText(def)
+	text, ok := readTableText(def, def, nil)
 	if !ok {
 		return fmt.Errorf("the SQL of %q can't be taken apart", def.Name) // compareTables did
 	}
@@ -532,7 +739,7 @@ func (t *tx) addColumns(have *table, def *change.Table, added []int) error {
 		if at := made.Find(c.Name); at < 0 || made.Columns[at] != c {
 			return refuse(c, "it became another column here")
 		}
-		joinGroup(&made, def, c.Name)
+		joinGroup(&made, renamedTable(def, names), c.Name)
 	}
 	if !slices.Equal(made.Columns[:len(have.def.Columns)], have.def.Columns) {
 		return fmt.Errorf("table %q has not the columns that it had", def.Name)

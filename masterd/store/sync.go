@@ -59,7 +59,7 @@ func (t *tx) push(ctx context.Context, p *pushing) error {
 		return err
 	}
 	p.seen, p.now = min(p.push.Seen, d.limit(t.head)), t.now
-	view, err := t.deviceView(p.push.Schema, func() (change.Schema, error) { return p.tables() })
+	view, err := t.deviceView(p.push.Schema, func() (change.Schema, error) { return p.tables() }, p.push.Renames)
 	if err != nil {
 		return err
 	}

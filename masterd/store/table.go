@@ -22,12 +22,13 @@ type table struct {
 	open        bool // its options are still to be settled
 	registers   [][]int
 	all         change.Bits
-	key         []bool       // by position: is the column part of the key?
-	rest        []int        // positions of the other columns
-	since       []change.Seq // by column: the head when it came
-	regSince    []change.Seq // by register
-	registerOf  []int        // the register of each column; -1: of the key
-	defaultText []string     // what DEFAULT says of each column; empty: nothing
+	key         []bool         // by position: is the column part of the key?
+	rest        []int          // positions of the other columns
+	former      map[string]int // places of columns by names that they had before; tableItself: the table
+	since       []change.Seq   // by column: the head when it came
+	regSince    []change.Seq   // by register
+	registerOf  []int          // the register of each column; -1: of the key
+	defaultText []string       // what DEFAULT says of each column; empty: nothing
 	refers      []foreignKey
 	referred    []foreignKey // keys of any table that refer to this one
 

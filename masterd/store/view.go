@@ -107,6 +107,20 @@ func newViewTable(t *table, own change.Table, columns []int) *viewTable {
 	return v
 }
 
+// call gives a conflict the names that the device knows.
+func (v *viewTable) call(c *change.Conflict) {
+	c.Table = v.own.Name
+	for i, n := range c.Columns {
+		at := v.def.Find(n)
+		if place, ok := v.former[n]; at < 0 && ok {
+			at = place
+		}
+		if own := slices.Index(v.columnOf, at); at >= 0 && own >= 0 {
+			c.Columns[i] = v.own.Columns[own].Name
+		}
+	}
+}
+
 // spaceRegs returns the space's registers of some of the device's.
 func (v *viewTable) spaceRegs(own change.Bits) (regs change.Bits) {
 	if v.same {

@@ -105,6 +105,7 @@ func fullPush() *change.Push {
 		Page:    77,
 		Paging:  true,
 		Fresh:   []change.ColumnRef{{Table: 0, Column: 2}, {Table: 1, Column: 300}},
+		Renames: []change.Rename{{ColumnRef: change.ColumnRef{Table: 0, Column: 1}, From: "text"}, {ColumnRef: change.ColumnRef{Table: 1, Column: -1}, From: "caf\xe8"}},
 		Blocks: []change.Block{
 			{
 				Table: 1,

@@ -3,28 +3,39 @@ package wire
 import (
 	"math"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/velosync/velosync/capture/change"
 )
 
 type wirePush struct {
-	Device      []byte      `cbor:"1,keyasint"`
-	Names       []byte      `cbor:"2,keyasint,omitempty"`
-	EpochIDs    []byte      `cbor:"3,keyasint,omitempty"`
-	EpochFirsts []byte      `cbor:"4,keyasint,omitempty"`
-	Seen        int64       `cbor:"5,keyasint,omitempty"`
-	Through     int64       `cbor:"6,keyasint,omitempty"`
-	Now         int64       `cbor:"7,keyasint,omitempty"`
-	Schema      []byte      `cbor:"8,keyasint,omitempty"`
-	Tables      *span       `cbor:"9,keyasint,omitempty"`
-	Known       []byte      `cbor:"10,keyasint,omitempty"`
-	Part        int64       `cbor:"11,keyasint,omitempty"`
-	More        bool        `cbor:"12,keyasint,omitempty"`
-	Blocks      []wireBlock `cbor:"13,keyasint,omitempty"`
-	Page        int64       `cbor:"14,keyasint,omitempty"`
-	Paging      bool        `cbor:"15,keyasint,omitempty"`
-	Compare     bool        `cbor:"16,keyasint,omitempty"`
-	Compared    int64       `cbor:"17,keyasint,omitempty"`
-	Fresh       []uint32    `cbor:"18,keyasint,omitempty"`
+	Device      []byte       `cbor:"1,keyasint"`
+	Names       []byte       `cbor:"2,keyasint,omitempty"`
+	EpochIDs    []byte       `cbor:"3,keyasint,omitempty"`
+	EpochFirsts []byte       `cbor:"4,keyasint,omitempty"`
+	Seen        int64        `cbor:"5,keyasint,omitempty"`
+	Through     int64        `cbor:"6,keyasint,omitempty"`
+	Now         int64        `cbor:"7,keyasint,omitempty"`
+	Schema      []byte       `cbor:"8,keyasint,omitempty"`
+	Tables      *span        `cbor:"9,keyasint,omitempty"`
+	Known       []byte       `cbor:"10,keyasint,omitempty"`
+	Part        int64        `cbor:"11,keyasint,omitempty"`
+	More        bool         `cbor:"12,keyasint,omitempty"`
+	Blocks      []wireBlock  `cbor:"13,keyasint,omitempty"`
+	Page        int64        `cbor:"14,keyasint,omitempty"`
+	Paging      bool         `cbor:"15,keyasint,omitempty"`
+	Compare     bool         `cbor:"16,keyasint,omitempty"`
+	Compared    int64        `cbor:"17,keyasint,omitempty"`
+	Fresh       []uint32     `cbor:"18,keyasint,omitempty"`
+	Renames     []wireRename `cbor:"19,keyasint,omitempty"`
+}
+
+// A wireRename has 0 for the table itself, and 1 + the place of a column.
+type wireRename struct {
+	_      struct{} `cbor:",toarray"`
+	Table  uint32
+	Column uint32
+	From   cbor.ByteString
 }
 
 // EncodePush returns the body of POST /v1/{space}/sync. Blocks without rows are left
@@ -60,6 +71,12 @@ func EncodePush(p *change.Push) ([]byte, error) {
 			return nil, of(bad("column %d of table %d is no place of a column", c.Column, c.Table), kindPush)
 		}
 		w.Fresh = append(w.Fresh, uint32(c.Table), uint32(c.Column))
+	}
+	for _, r := range p.Renames {
+		if r.Table < 0 || r.Column < -1 || r.Table > math.MaxUint16 || r.Column > math.MaxUint16 {
+			return nil, of(bad("column %d of table %d is no place of a column", r.Column, r.Table), kindPush)
+		}
+		w.Renames = append(w.Renames, wireRename{Table: uint32(r.Table), Column: uint32(r.Column + 1), From: cbor.ByteString(r.From)})
 	}
 	for _, n := range p.Names {
 		w.Names = append(w.Names, n[:]...)
@@ -115,6 +132,15 @@ func DecodePush(body []byte, l Limits) (*change.Push, error) {
 		}
 		if p.Fresh, err = unpackFresh(w.Fresh, l); err != nil {
 			return err
+		}
+		for _, r := range w.Renames {
+			if int64(r.Table) >= int64(l.Tables) || int64(r.Column) > int64(l.Columns) {
+				return bad("renamed column %d of table %d", r.Column, r.Table)
+			}
+			if err := over("bytes of a name", len(r.From), int64(l.Name)); err != nil {
+				return err
+			}
+			p.Renames = append(p.Renames, change.Rename{ColumnRef: change.ColumnRef{Table: int(r.Table), Column: int(r.Column) - 1}, From: string(r.From)})
 		}
 		p.Blocks, err = unpackBlocks(d, w.Blocks, true)
 		return err

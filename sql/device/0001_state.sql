@@ -44,7 +44,8 @@ CREATE TABLE IF NOT EXISTS _velosync_table (
   options TEXT NOT NULL,                 -- change.Options as JSON, defaults filled in
   made    TEXT NOT NULL DEFAULT '',      -- the table as its triggers were made for, change.Table as JSON
   texts   TEXT NOT NULL DEFAULT '',      -- what those triggers say, a digest
-  held    TEXT                           -- names of its columns as of the last complete round, JSON; NULL: none was
+  held    TEXT,                          -- names of its columns as of the last complete round, JSON; NULL: none was
+  was     TEXT NOT NULL DEFAULT '{}'     -- names that columns had then which were renamed since, JSON; "" is the table
 );
 
 -- The names of each register's columns, for the views. Written with _velosync_table.

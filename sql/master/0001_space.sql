@@ -28,7 +28,8 @@ CREATE TABLE _velosync_table (
   name         TEXT NOT NULL UNIQUE,
   definition   TEXT NOT NULL,     -- change.Table as JSON
   open         INTEGER NOT NULL,  -- 1: given by the operator; the first device that has it settles its options
-  since        TEXT NOT NULL      -- for each column the head when it came, as JSON: rows up to there have no dot for it
+  since        TEXT NOT NULL,     -- for each column the head when it came, as JSON: rows up to there have no dot for it
+  former       TEXT NOT NULL DEFAULT '{}' -- names that the table (-1) and its columns (their place) had before, as JSON
 );
 
 -- The tables of devices: what a digest means. The oldest leave when there are too many.
