@@ -239,6 +239,35 @@ func TestScenario_31_masterRestored(t *testing.T) {
 	}
 }
 
+// TestScenario_31_columnAddedBefore: rows that were last written before the table had a
+// column are compared too, and a device whose table lacks it takes part.
+func TestScenario_31_columnAddedBefore(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{Store: store.Options{PageRows: 2}})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('old', 'tea', 'green', 1), ('older', 'soup', 'hot', 1)`)
+	equal(t, allNotes, a, b)
+	a.exec(`UPDATE notes SET title = 'stew' WHERE id = 'older'`) // its registers have two dots now
+	equal(t, allNotes, a, b)
+	a.exec(`ALTER TABLE notes ADD COLUMN tag TEXT DEFAULT 'none'`, `UPDATE notes SET tag = 'mine' WHERE id = 'old'`)
+	a.sync()
+	b.sync()
+	restore := backup(t, m)
+	a.exec(`UPDATE notes SET tag = 'lost with the master' WHERE id = 'older'`, `INSERT INTO notes VALUES ('born', 'after', 'it', 1, 'late')`)
+	a.sync()
+	b.sync()
+	restore()
+	if r := a.sync(); !r.Restored || r.PushedBackRows != 2 {
+		t.Errorf("%+v: want 2 rows pushed back", r)
+	}
+	if r := b.sync(); !r.Restored {
+		t.Errorf("%+v: want the restore found", r)
+	}
+	a.sync()
+	b.sync()
+	a.want(allNotes, "born after it 1 late\nold tea green 1 mine\nolder stew hot 1 lost with the master")
+	b.want(allNotes, "born after it 1\nold tea green 1\nolder stew hot 1")
+}
+
 // TestScenario_31_newerEditStands: what others wrote after the restore outranks what is
 // pushed back, and the loser is kept.
 func TestScenario_31_newerEditStands(t *testing.T) {

@@ -67,7 +67,7 @@ func (g *page) compare(ctx context.Context, p *change.Push) (*change.Pull, error
 			}
 			return nil
 		}
-		if err := readDots(row[3].([]byte), feed, len(t.registers), g, &g.scratch); err != nil {
+		if err := t.readDots(row[3].([]byte), feed, g, &g.scratch); err != nil {
 			return fmt.Errorf("row %d of the feed: %w", feed, err)
 		}
 		size, err := g.fingerprint(t, row[2], p.Seen, &prints)
