@@ -1,0 +1,417 @@
+/* Changed rows into the lists, and lists into their proper sizes.
+ *
+ * Everything that moves rows does so by the list of changed rows: a list that has grown too long is
+ * replaced by two empty ones, a list too short is taken away, and their rows go on the list as if
+ * they had changed. Searches read them exactly until they are folded in again, so each step may be
+ * small, and after each the index is right. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "knn_fold.h"
+
+/* run executes a statement without result. */
+int knn_run(knn_index *x, sqlite3_stmt *s) { return knn_done(x, s, sqlite3_step(s)); }
+
+/* number reads the integer that a statement without arguments yields. */
+int knn_number(knn_index *x, enum knn_statement which, sqlite3_int64 *out) {
+  sqlite3_stmt *s;
+  int rc = knn_prepare(x, which, &s);
+  if (rc != SQLITE_OK) return rc;
+  int step = sqlite3_step(s);
+  *out = step == SQLITE_ROW ? sqlite3_column_int64(s, 0) : 0;
+  return knn_done(x, s, step);
+}
+
+/* make_changed puts the row of an id on the list of changed rows. */
+static int make_changed(knn_index *x, sqlite3_int64 id) {
+  sqlite3_stmt *s;
+  int rc = knn_prepare(x, KNN_DIRTY_ID, &s);
+  if (rc != SQLITE_OK) return rc;
+  sqlite3_bind_int64(s, 1, id);
+  return knn_run(x, s);
+}
+
+int knn_write_row(knn_index *x, sqlite3_int64 id, int a, int b, sqlite3_value *const *key) {
+  sqlite3_stmt *s;
+  int rc = knn_prepare(x, KNN_ROW_WRITE, &s);
+  if (rc != SQLITE_OK) return rc;
+  sqlite3_bind_int64(s, 1, id);
+  sqlite3_bind_int64(s, 2, a);
+  if (b != 0) sqlite3_bind_int64(s, 3, b);
+  for (int i = 0; i < x->keys && !x->rowid_key; i++) sqlite3_bind_value(s, 4 + i, key[i]);
+  return knn_run(x, s);
+}
+
+int knn_write_count(knn_index *x, int at) {
+  sqlite3_stmt *s;
+  int rc = knn_prepare(x, KNN_LIST_COUNT, &s);
+  if (rc != SQLITE_OK) return rc;
+  sqlite3_bind_int64(s, 1, x->lists.id[at]);
+  sqlite3_bind_int64(s, 2, x->lists.rows[at]);
+  sqlite3_bind_double(s, 3, x->lists.spread[at]);
+  return knn_run(x, s);
+}
+
+/* ---- which list ---- */
+
+void knn_chooser_free(knn_chooser *c) {
+  if (c == NULL) return;
+  sqlite3_free(c->centroids), sqlite3_free(c->squares), sqlite3_free(c->work);
+  sqlite3_free(c);
+}
+
+int knn_chooser_make(knn_index *x, knn_chooser **out) {
+  knn_chooser *c = *out = sqlite3_malloc64(sizeof *c);
+  if (c == NULL) return SQLITE_NOMEM;
+  c->n = x->lists.n;
+  size_t n = (size_t)c->n;
+  c->centroids = sqlite3_malloc64(n * x->padded * sizeof(float));
+  c->squares = sqlite3_malloc64(n * sizeof(float));
+  c->work = sqlite3_malloc64(KNN_NEAREST_WORK(c->n) * sizeof(float));
+  if (c->centroids == NULL || c->squares == NULL || c->work == NULL) {
+    knn_chooser_free(c);
+    *out = NULL;
+    return SQLITE_NOMEM;
+  }
+  for (int i = 0; i < c->n; i++) {
+    knn_centroid(x, i, c->centroids + (size_t)i * x->padded);
+    c->squares[i] = x->lists.squares[i];
+  }
+  return SQLITE_OK;
+}
+
+/* knn_choose fills first and second, -1 where a row is coded once only, for n <= KNN_CHUNK vectors. */
+void knn_choose(knn_index *x, knn_chooser *c, const float *v, int n) {
+  knn_nearest(c->first, c->second, c->distance1, c->distance2, v, (size_t)n, c->centroids, c->squares, c->n, x->padded, c->work);
+  for (int i = 0; i < n; i++)
+    if (!(c->distance2[i] <= KNN_BORDER * c->distance1[i]) || c->distance1[i] == 0) c->second[i] = -1;
+}
+
+/* append codes v into c. Returns |r|^2 in *square. */
+int knn_append(knn_index *x, knn_codes *c, sqlite3_int64 id, const float *v, const float *centroid, float *work, float *square) {
+  int rc = knn_codes_grow(x, c, c->n + 1);
+  if (rc != SQLITE_OK) return rc;
+  knn_factors f;
+  knn_encode(c->code + (size_t)c->n * x->padded / 2, &f, v, centroid, x->padded, work);
+  c->id[c->n] = id;
+  c->scale[c->n] = f.scale;
+  c->offset[c->n] = knn_offset(x, &f);
+  *square = f.square;
+  c->n++;
+  return SQLITE_OK;
+}
+
+/* ---- folding ---- */
+
+static int by_list(const void *a, const void *b) {
+  const knn_move *m = a, *n = b;
+  if (m->list != n->list) return m->list < n->list ? -1 : 1;
+  return (m->row >= 0) - (n->row >= 0); /* out before in */
+}
+
+void knn_chunk_clear(knn_chunk *c) {
+  for (int i = 0; i < c->n; i++)
+    for (int j = 0; j < KNN_MAX_KEYS; j++) sqlite3_value_free(c->key[i][j]);
+  c->n = c->n_moves = 0;
+}
+
+void knn_chunk_free(knn_chunk *c) {
+  if (c == NULL) return;
+  knn_chunk_clear(c);
+  knn_codes_free(&c->codes);
+  sqlite3_free(c->vector), sqlite3_free(c->centroid), sqlite3_free(c->work);
+  sqlite3_free(c);
+}
+
+int knn_chunk_make(knn_index *x, knn_chunk **out) {
+  knn_chunk *c = *out = sqlite3_malloc64(sizeof *c);
+  if (c == NULL) return SQLITE_NOMEM;
+  memset(c, 0, sizeof *c);
+  c->vector = sqlite3_malloc64(KNN_CHUNK * x->padded * sizeof(float));
+  c->centroid = sqlite3_malloc64(x->padded * sizeof(float));
+  c->work = sqlite3_malloc64(2 * x->padded * sizeof(float));
+  if (c->vector != NULL && c->centroid != NULL && c->work != NULL) return SQLITE_OK;
+  knn_chunk_free(c);
+  *out = NULL;
+  return SQLITE_NOMEM;
+}
+
+/* take_changed reads up to most changed rows into c. */
+static int take_changed(knn_index *x, knn_chunk *c, int most) {
+  sqlite3_stmt *s;
+  int rc = knn_prepare(x, KNN_DIRTY_TAKE, &s), step = SQLITE_DONE;
+  if (rc != SQLITE_OK) return rc;
+  sqlite3_bind_int64(s, 1, most);
+  while (c->n < most && (step = sqlite3_step(s)) == SQLITE_ROW) {
+    int i = c->n++;
+    memset(c->key[i], 0, sizeof c->key[i]);
+    c->known[i] = sqlite3_column_type(s, 1) != SQLITE_NULL;
+    c->id[i] = sqlite3_column_int64(s, 1);
+    c->a[i] = sqlite3_column_int64(s, 2);
+    c->b[i] = sqlite3_column_int64(s, 3);
+    for (int j = 0; j < x->keys && rc == SQLITE_OK; j++)
+      if ((c->key[i][j] = sqlite3_value_dup(sqlite3_column_value(s, 4 + j))) == NULL) rc = SQLITE_NOMEM;
+    if (rc == SQLITE_OK) rc = knn_read_vector(x, s, 0, c->vector + (size_t)i * x->padded, &c->found[i]);
+    if (rc != SQLITE_OK) break;
+  }
+  int end = knn_done(x, s, rc == SQLITE_OK ? step : SQLITE_ROW);
+  return rc == SQLITE_OK ? end : rc;
+}
+
+static void add_move(knn_chunk *c, int list, int row, sqlite3_int64 id) { c->moves[c->n_moves++] = (knn_move){list, row, id}; }
+
+/* plan_moves says what goes where, and writes the tables of rows and of changed rows. */
+static int plan_moves(knn_index *x, knn_chunk *c, const knn_chooser *h) {
+  sqlite3_int64 fresh = 0;
+  int rc = x->rowid_key ? SQLITE_OK : knn_number(x, KNN_ROW_NEXT, &fresh), place = 0;
+  for (int i = 0; i < c->n && rc == SQLITE_OK; i++) {
+    sqlite3_stmt *s;
+    if (c->known[i]) {
+      if (knn_find_list(x, c->a[i]) >= 0) add_move(c, (int)c->a[i], -1, c->id[i]);
+      if (c->b[i] != 0 && knn_find_list(x, c->b[i]) >= 0) add_move(c, (int)c->b[i], -1, c->id[i]);
+    }
+    if (c->found[i]) {
+      if (!c->known[i]) c->id[i] = x->rowid_key ? sqlite3_value_int64(c->key[i][0]) : fresh++, x->meta.rows++;
+      int a = x->lists.id[h->first[place]], b = h->second[place] < 0 ? 0 : x->lists.id[h->second[place]];
+      add_move(c, a, i, c->id[i]);
+      if (b != 0) add_move(c, b, i, c->id[i]);
+      rc = knn_write_row(x, c->id[i], a, b, c->key[i]);
+      place++;
+    } else if (c->known[i]) {
+      x->meta.rows--;
+      if ((rc = knn_prepare(x, KNN_ROW_DELETE, &s)) != SQLITE_OK) break;
+      sqlite3_bind_int64(s, 1, c->id[i]);
+      rc = knn_run(x, s);
+    }
+    if (rc == SQLITE_OK) rc = knn_prepare(x, KNN_DIRTY_DELETE, &s);
+    if (rc != SQLITE_OK) break;
+    for (int j = 0; j < x->keys; j++) sqlite3_bind_value(s, j + 1, c->key[i][j]);
+    rc = knn_run(x, s);
+  }
+  return rc;
+}
+
+/* move_list does the moves of one list: m, n of them. */
+static int move_list(knn_index *x, knn_chunk *c, const knn_move *m, int n) {
+  int at = knn_find_list(x, m->list), rc;
+  knn_codes *codes = &c->codes;
+  if ((rc = knn_read_list(x, m->list, codes)) != SQLITE_OK) return rc;
+  size_t code = x->padded / 2;
+  int from = codes->n;
+  for (; n > 0 && m->row < 0; m++, n--) {
+    int i = 0;
+    while (i < codes->n && codes->id[i] != m->id) i++;
+    if (i == codes->n) continue;
+    int last = --codes->n; /* the last fills the hole */
+    codes->id[i] = codes->id[last];
+    codes->scale[i] = codes->scale[last];
+    codes->offset[i] = codes->offset[last];
+    memcpy(codes->code + (size_t)i * code, codes->code + (size_t)last * code, code);
+    if (i < from) from = i;
+  }
+  if (codes->n < from) from = codes->n;
+  if (n == 0 && codes->n < KNN_LIST_MERGE) c->shrunk = x->lists.id[at];
+  knn_centroid(x, at, c->centroid);
+  float *spread = &x->lists.spread[at];
+  for (; n > 0; m++, n--) {
+    float square;
+    rc = knn_append(x, codes, m->id, c->vector + (size_t)m->row * x->padded, c->centroid, c->work, &square);
+    if (rc != SQLITE_OK) return rc;
+    *spread += (square - *spread) / (float)codes->n;
+  }
+  x->lists.rows[at] = codes->n;
+  rc = knn_write_list(x, x->lists.id[at], codes, from);
+  return rc == SQLITE_OK ? knn_write_count(x, at) : rc;
+}
+
+/* dissolve takes list at away; its rows become changed rows. */
+static int dissolve(knn_index *x, int at, knn_codes *codes) {
+  int id = x->lists.id[at], rc = knn_read_list(x, id, codes);
+  for (int i = 0; i < codes->n && rc == SQLITE_OK; i++) rc = make_changed(x, codes->id[i]);
+  codes->n = 0;
+  if (rc == SQLITE_OK) rc = knn_write_list(x, id, codes, 0);
+  return rc == SQLITE_OK ? knn_remove_list(x, at) : rc;
+}
+
+/* knn_go_on is the question of knn_means: has the application interrupted? */
+int knn_go_on(void *arg) {
+  knn_index *x = arg;
+  sqlite3_stmt *s;
+  int rc = knn_prepare(x, KNN_SCHEMA_VERSION, &s);
+  return rc == SQLITE_OK ? knn_run(x, s) : rc;
+}
+
+/* split replaces list at by two. *done is 0 where its vectors are too much alike for that. */
+static int split(knn_index *x, int at, knn_codes *codes, int *done) {
+  int rc = knn_read_list(x, x->lists.id[at], codes);
+  *done = 0;
+  if (rc != SQLITE_OK || codes->n < 4) return rc;
+  size_t n = 0, most = (size_t)codes->n < 2048 ? (size_t)codes->n : 2048, padded = x->padded;
+  size_t work = KNN_NEAREST_WORK(2) + most + 2;
+  float *v = sqlite3_malloc64((most * padded + 2 * padded + work) * sizeof *v);
+  int *owner = sqlite3_malloc64(most * sizeof *owner);
+  sqlite3_stmt *s = NULL;
+  if (v == NULL || owner == NULL) rc = SQLITE_NOMEM;
+  if (rc == SQLITE_OK) rc = knn_prepare(x, KNN_BASE_BY_ID, &s);
+  for (size_t i = 0; i < most && rc == SQLITE_OK; i++) {
+    int found = 0;
+    sqlite3_bind_int64(s, 1, codes->id[i]);
+    int step = sqlite3_step(s);
+    if (step == SQLITE_ROW) rc = knn_read_vector(x, s, 0, v + n * padded, &found);
+    int end = knn_done(x, s, rc == SQLITE_OK ? step : SQLITE_ROW);
+    if (rc == SQLITE_OK) rc = end;
+    n += (size_t)found;
+  }
+  if (rc == SQLITE_OK && n >= 4) {
+    float *c = v + most * padded;
+    rc = knn_means(c, 2, v, n, padded, 6, knn_random(&x->random), c + 2 * padded, owner, knn_go_on, x);
+    size_t left = 0;
+    for (size_t i = 0; i < n; i++) left += owner[i] == 0;
+    if (rc == SQLITE_OK && left > 0 && left < n && memcmp(c, c + padded, padded * sizeof *c) != 0) {
+      *done = 1;
+      rc = dissolve(x, at, codes);
+      if (rc == SQLITE_OK) rc = knn_add_list(x, c);
+      if (rc == SQLITE_OK) rc = knn_add_list(x, c + padded);
+    }
+  }
+  sqlite3_free(v), sqlite3_free(owner);
+  return rc;
+}
+
+/* fold_chunk folds up to most <= KNN_CHUNK changed rows; *n is how many there were. */
+static int fold_chunk(knn_index *x, knn_chunk *c, knn_chooser *h, int most, int *n) {
+  int rc = take_changed(x, c, most);
+  *n = c->n;
+  if (rc != SQLITE_OK || c->n == 0) return rc;
+  /* the vectors found move together, for choose */
+  int found = 0;
+  int place[KNN_CHUNK];
+  for (int i = 0; i < c->n; i++) {
+    place[i] = found;
+    if (!c->found[i]) continue;
+    if (found != i) memcpy(c->vector + (size_t)found * x->padded, c->vector + (size_t)i * x->padded, x->padded * sizeof(float));
+    found++;
+  }
+  knn_choose(x, h, c->vector, found);
+  rc = plan_moves(x, c, h);
+  for (int i = 0; i < c->n_moves; i++)
+    if (c->moves[i].row >= 0) c->moves[i].row = place[c->moves[i].row];
+  qsort(c->moves, (size_t)c->n_moves, sizeof *c->moves, by_list);
+  for (int i = 0, j; i < c->n_moves && rc == SQLITE_OK; i = j) {
+    for (j = i + 1; j < c->n_moves && c->moves[j].list == c->moves[i].list;) j++;
+    rc = move_list(x, c, c->moves + i, j - i);
+  }
+  return rc;
+}
+
+/* split_long splits at most most lists that are too long, the longest first. *n counts them. */
+static int split_long(knn_index *x, knn_chunk *c, int most, int *n) {
+  int rc = SQLITE_OK, limit = INT32_MAX;
+  while (rc == SQLITE_OK && most-- > 0) {
+    int at = -1, rows = KNN_LIST_SPLIT, done;
+    for (int i = 0; i < x->lists.n; i++)
+      if (x->lists.rows[i] > rows && x->lists.rows[i] < limit) at = i, rows = x->lists.rows[i];
+    if (at < 0) break;
+    rc = split(x, at, &c->codes, &done);
+    if (!done) limit = rows; /* its vectors are alike: go on with shorter lists */
+    *n += done;
+  }
+  return rc;
+}
+
+/* dissolve_short takes away at most most lists that are too short. */
+static int dissolve_short(knn_index *x, knn_chunk *c, int most, int *n) {
+  int rc = SQLITE_OK;
+  for (int at = x->lists.n - 1; at >= 0 && x->lists.n > 1 && rc == SQLITE_OK && most > 0; at--) {
+    if (x->lists.rows[at] >= KNN_LIST_MERGE) continue;
+    rc = dissolve(x, at, &c->codes);
+    ++*n;
+    most--;
+  }
+  return rc;
+}
+
+/* clear_tables empties the index's own tables, but not the list of changed rows. */
+int knn_clear_tables(knn_index *x) {
+  static const char *const tables[] = {"lists", "codes", "rows"};
+  int rc = SQLITE_OK;
+  for (int i = 0; i < 3 && rc == SQLITE_OK; i++)
+    rc = knn_exec(x, sqlite3_mprintf("DELETE FROM \"%w\".\"%w_%s\"", x->schema, x->name, tables[i]));
+  x->lists.n = 0;
+  x->meta.rows = 0;
+  x->meta.levels = 0;
+  return rc;
+}
+
+int knn_forget_changed(knn_index *x) {
+  return knn_exec(x, sqlite3_mprintf("DELETE FROM \"%w\".\"%w_dirty\"", x->schema, x->name));
+}
+
+/* fold_lists folds where there are lists, and then splits or dissolves up to lists of them. */
+static int fold_lists(knn_index *x, sqlite3_int64 most, int lists, int *left) {
+  knn_chunk *c = NULL;
+  knn_chooser *h = NULL;
+  int rc = knn_chunk_make(x, &c), n = 0, moved = 0, changed = 0;
+  if (rc == SQLITE_OK) rc = knn_chooser_make(x, &h);
+  *left = 1;
+  while (rc == SQLITE_OK && *left && most > 0) {
+    int some = most < KNN_CHUNK ? (int)most : KNN_CHUNK;
+    rc = fold_chunk(x, c, h, some, &n);
+    knn_chunk_clear(c);
+    moved += n;
+    most -= n;
+    *left = n == some;
+  }
+  if (rc == SQLITE_OK) rc = split_long(x, c, lists, &changed);
+  /* New lists wait for the rows of old ones: as long as any row waits, short is only what shrank. */
+  int at = c != NULL && c->shrunk != 0 && lists > 0 ? knn_find_list(x, c->shrunk) : -1;
+  if (rc == SQLITE_OK && changed == 0 && *left && at >= 0 && x->lists.n > 1) {
+    rc = dissolve(x, at, &c->codes);
+    changed++;
+  }
+  if (rc == SQLITE_OK && changed == 0 && !*left) rc = dissolve_short(x, c, lists, &changed);
+  if (changed > 0) *left = 1;
+  knn_chooser_free(h);
+  knn_chunk_free(c);
+  return rc == SQLITE_OK && moved + changed > 0 ? knn_save_meta(x) : rc;
+}
+
+int knn_fold(knn_index *x, sqlite3_int64 most, int lists, int *left) {
+  x->folding = 1;
+  sqlite3_int64 count = 0;
+  *left = 0;
+  int rc = knn_load(x);
+  if (rc == SQLITE_OK && x->lists.n > 0 && x->meta.rows >= x->lists_from / 4) {
+    rc = fold_lists(x, most, lists, left);
+  } else if (rc == SQLITE_OK && (rc = knn_number(x, KNN_BASE_COUNT, &count)) == SQLITE_OK) {
+    if (count >= 2 * x->lists_from && x->lists.n == 0)
+      rc = knn_grow(x); /* too many to build in passing */
+    else if (count >= x->lists_from && x->lists.n == 0)
+      rc = knn_build_lists(x, count);
+    else if (x->lists.n > 0 && count >= x->lists_from / 4)
+      rc = fold_lists(x, most, lists, left); /* lists that are being filled */
+    else if ((rc = knn_clear_tables(x)) == SQLITE_OK && (rc = knn_forget_changed(x)) == SQLITE_OK)
+      rc = knn_save_meta(x); /* few rows: a search reads the table */
+  }
+  if (rc != SQLITE_OK) x->lists.loaded = 0;
+  x->folding = 0;
+  return rc;
+}
+
+int knn_atomic(knn_index *x, int (*f)(knn_index *, void *), void *arg) {
+  int rc = sqlite3_exec(x->db, "SAVEPOINT velosync_knn", NULL, NULL, NULL);
+  if (rc != SQLITE_OK) return rc;
+  rc = f(x, arg);
+  if (rc != SQLITE_OK) {
+    sqlite3_exec(x->db, "ROLLBACK TO velosync_knn", NULL, NULL, NULL);
+    x->lists.loaded = 0;
+  }
+  int end = sqlite3_exec(x->db, "RELEASE velosync_knn", NULL, NULL, NULL);
+  if (end != SQLITE_OK) { /* the commit did not work: busy, or the disk is full */
+    sqlite3_exec(x->db, "ROLLBACK TO velosync_knn", NULL, NULL, NULL);
+    sqlite3_exec(x->db, "RELEASE velosync_knn", NULL, NULL, NULL);
+    x->lists.loaded = 0;
+  }
+  return rc == SQLITE_OK ? end : rc;
+}
