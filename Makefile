@@ -19,6 +19,7 @@ help:
 	@echo 'make test    everything that has to pass: formatting, vet, staticcheck, tests with -race,'
 	@echo '             C with the address sanitizer, 5 s of each fuzz target, 1,000 simulated schedules'
 	@echo 'make bench   the figures of the README, as a table'
+	@echo 'make bench-vector  vector search beside sqlite-vec, usearch, FAISS and others, with a plot'
 	@echo 'make fuzz    each fuzz target for FUZZ_TIME ($(FUZZ_TIME))'
 	@echo 'make soak    SOAK_SEEDS ($(SOAK_SEEDS)) simulated schedules'
 	@echo 'make clean   remove what the others made'
@@ -67,6 +68,20 @@ short-fuzz:
 
 bench: setup
 	$(GO) run ./replicator/bench
+
+# Vector search beside others', see sqlfuncs/bench-vector/README.md: a table and a plot in
+# dist/bench-vector. It installs the peers that can be had. BENCH_VECTOR takes its flags.
+BENCH_VECTOR ?=
+.PHONY: bench-vector bench-vector-quick
+bench-vector:
+	@.ci/setup gcc
+	@sqlfuncs/bench-vector/setup
+	@mkdir -p bin dist/bench-vector
+	cd sqlfuncs/bench-vector && $(GO) build -o ../../bin/bench-vector .
+	bin/bench-vector -source sqlfuncs/bench-vector -out dist/bench-vector $(BENCH_VECTOR)
+
+bench-vector-quick:
+	$(MAKE) bench-vector BENCH_VECTOR='-quick $(BENCH_VECTOR)'
 
 fuzz:
 	.ci/fuzz $(FUZZ_TIME)
