@@ -121,7 +121,7 @@ func measureKNN(t testing.TB, db *sql.DB, query string, set knnSet, n int, truth
 
 // TestKNN_Real measures the index on data sets of the vector bench:
 //
-//	VELOSYNC_BENCH_DIR=/tmp/velosync-bench VELOSYNC_KNN_SET=lsa384 go test -run TestKNN_Real -v ./sqlfuncs
+//	VELOSYNC_BENCH_DIR=DIR VELOSYNC_KNN_SET=lsa384 go test -run TestKNN_Real -v ./sqlfuncs
 func TestKNN_Real(t *testing.T) {
 	name := os.Getenv("VELOSYNC_KNN_SET")
 	if name == "" {
