@@ -119,8 +119,9 @@ func TestValues(t *testing.T) {
 func FuzzValues(f *testing.F) {
 	f.Add([]byte("ni\x02t\x01ab\x00"), uint8(4))
 	f.Fuzz(func(t *testing.T, b []byte, columns uint8) {
-		if got, err := readValues(b, int(columns)); err == nil && len(got) != int(columns) {
-			t.Errorf("%d values, want %d", len(got), columns)
+		// Fewer are right: the row was deleted before the table had its later columns.
+		if got, err := readValues(b, int(columns)); err == nil && len(got) > int(columns) {
+			t.Errorf("%d values, want at most %d", len(got), columns)
 		}
 	})
 }
