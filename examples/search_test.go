@@ -61,7 +61,7 @@ func TestSearch(t *testing.T) {
 		// though nobody computed a new one for the changed text.
 		sqlite, err := exec.LookPath("sqlite3")
 		if err != nil {
-			t.Skip("no sqlite3 shell")
+			t.Fatal("no sqlite3 shell: .ci/setup installs it")
 		}
 		output(t, "", nil, sqlite, file, `DELETE FROM docs WHERE title = 'Tea'; UPDATE docs SET body = 'Tea and lemon, too.' WHERE title = 'Coffee'`)
 		got = output(t, "", nil, bin, "-db", file, "tea with lemon")

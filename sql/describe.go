@@ -163,43 +163,9 @@ func (c *Conn) describeIndexes(d *Declaration) error {
 	return nil
 }
 
-// indexTerms returns the terms between the parentheses of a CREATE INDEX, without their
-// COLLATE, ASC and DESC.
-func indexTerms(text string) []string {
-	var terms []string
-	depth, start := 0, 0
-	var quote byte
-	for i := 0; i < len(text); i++ {
-		ch := text[i]
-		switch {
-		case quote != 0:
-			if ch == quote {
-				quote = 0
-			}
-		case ch == '\'' || ch == '"' || ch == '`':
-			quote = ch
-		case ch == '[':
-			quote = ']'
-		case ch == '(':
-			if depth++; depth == 1 {
-				start = i + 1
-			}
-		case ch == ',' && depth == 1:
-			terms = append(terms, termEnd.ReplaceAllString(strings.TrimSpace(text[start:i]), ""))
-			start = i + 1
-		case ch == ')':
-			if depth--; depth == 0 {
-				return append(terms, termEnd.ReplaceAllString(strings.TrimSpace(text[start:i]), ""))
-			}
-		}
-	}
-	return terms
-}
-
-var termEnd = regexp.MustCompile(`(?is)(\s+COLLATE\s+("[^"]*"|\S+))?(\s+(ASC|DESC))?$`)
-
-// indexWhere returns the WHERE clause of a CREATE INDEX, or nothing.
-func indexWhere(text string) string {
+// bare calls f for each byte of a statement outside quotes, with the depth of parentheses
+// around it: of a parenthesis, the depth inside. It stops when f returns false.
+func bare(text string, f func(i, depth int) bool) {
 	depth := 0
 	var quote byte
 	for i := 0; i < len(text); i++ {
@@ -209,19 +175,58 @@ func indexWhere(text string) string {
 			if ch == quote {
 				quote = 0
 			}
+			continue
 		case ch == '\'' || ch == '"' || ch == '`':
 			quote = ch
+			continue
 		case ch == '[':
 			quote = ']'
+			continue
 		case ch == '(':
 			depth++
-		case ch == ')':
+		}
+		if !f(i, depth) {
+			return
+		}
+		if ch == ')' {
 			depth--
-		case depth == 0 && i > 0 && len(text)-i > 5 && strings.EqualFold(text[i:i+5], "WHERE") && !wordByte(text[i-1]) && !wordByte(text[i+5]):
-			return strings.TrimSpace(text[i+5:])
 		}
 	}
-	return ""
+}
+
+// indexTerms returns the terms between the parentheses of a CREATE INDEX, without their
+// COLLATE, ASC and DESC.
+func indexTerms(text string) []string {
+	var terms []string
+	start := 0
+	bare(text, func(i, depth int) bool {
+		if depth != 1 {
+			return true
+		}
+		switch text[i] {
+		case '(':
+			start = i + 1
+		case ',', ')':
+			terms = append(terms, termEnd.ReplaceAllString(strings.TrimSpace(text[start:i]), ""))
+			start = i + 1
+		}
+		return text[i] != ')'
+	})
+	return terms
+}
+
+var termEnd = regexp.MustCompile(`(?is)(\s+COLLATE\s+("[^"]*"|\S+))?(\s+(ASC|DESC))?$`)
+
+// indexWhere returns the WHERE clause of a CREATE INDEX, or nothing.
+func indexWhere(text string) (where string) {
+	bare(text, func(i, depth int) bool {
+		if depth > 0 || i == 0 || len(text)-i <= 5 || !strings.EqualFold(text[i:i+5], "WHERE") || wordByte(text[i-1]) || wordByte(text[i+5]) {
+			return true
+		}
+		where = strings.TrimSpace(text[i+5:])
+		return false
+	})
+	return where
 }
 
 func wordByte(b byte) bool {
