@@ -1,7 +1,6 @@
 package sqlfuncs
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -121,9 +120,6 @@ func python(t *testing.T) string {
 			return path
 		}
 	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("no python3 here can load SQLite extensions")
-	}
-	t.Skip("no python3 here can load SQLite extensions")
+	t.Fatal("no python3 here can load SQLite extensions: .ci/setup installs Debian's, which can")
 	return ""
 }
