@@ -406,6 +406,12 @@ func TestFinish_movedFile(t *testing.T) {
 	if got := dump(t, f.Device, `SELECT seen FROM _velosync_state`); got != "int64:4" {
 		t.Errorf("seen = %s, want 4", got)
 	}
+	r = f.begin(t)
+	pushOf(t, r, Limits{})
+	run(t, f.Device, `UPDATE _velosync_state SET seen = 3`) // the file went back, under the same push
+	if _, err := f.Finish(r, pages(&change.Pull{To: 9}), false); !errors.Is(err, ErrMoved) {
+		t.Errorf("seen moved under the round: error = %v, want ErrMoved", err)
+	}
 }
 
 func TestFinish_refusesHostileTables(t *testing.T) {
