@@ -493,6 +493,22 @@ func TestCompact(t *testing.T) {
 	}
 }
 
+// TestPending_clockSetBack: a row that was written while the clock was years ahead does not
+// claim that time for what is written to it since, whether or not the log was compacted.
+func TestPending_clockSetBack(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a, b) VALUES ('x', 0, 0)`)
+	run(t, f.Device, `UPDATE _velosync_wal SET at = at + 10 * 31536000000; UPDATE kv SET b = 1; UPDATE _velosync_wal SET at = 1700000000000 WHERE lsn = 2`)
+	f.o.CompactAbove = 1
+	for _, when := range []string{"as logged", "compacted"} {
+		if got := pendingOf(t, f.Device)[0].at; got != 1700000000000 {
+			t.Errorf("%s: the edit's time is %d, want that of the newest mutation, 1700000000000", when, got)
+		}
+		if _, err := f.Compact(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestCompact_duringFence: what a push is about to carry must not get newer LSNs.
 func TestCompact_duringFence(t *testing.T) {
 	f := newFile(t, kv+`INSERT INTO kv(k) VALUES ('x'); UPDATE kv SET a = 1; UPDATE kv SET a = 2`)

@@ -40,7 +40,7 @@ type logRow struct {
 }
 
 // An edit is all pending mutations of one row, compacted: per register the smallest
-// seen and the largest lsn, the newest time.
+// seen and the largest lsn, and the newest mutation's time.
 type edit struct {
 	key       rowKey
 	lsn       int64 // the newest mutation's
@@ -121,7 +121,7 @@ func (e *edit) add(r logRow, registers int) {
 	} else {
 		e.live = true
 		e.liveCols |= cols
-		e.at = max(e.at, r.at)
+		e.at = r.at // a clock that was set back since does not leave a time to come
 	}
 	e.existence = min(e.existence, r.seen)
 	switch {
