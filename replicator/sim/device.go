@@ -78,9 +78,7 @@ type snapshot struct {
 
 func newDevice(w *world, n int, withTable bool) *device {
 	d := &device{w: w, n: n, file: w.path(fmt.Sprintf("device%d.db", n)), rows: make(map[string][]*event), know: make(map[string]knowledge), byLSN: make(map[change.LSN][]*event)}
-	if w.skews {
-		d.skew = w.rng.Int64N(2*86_400_000) - 86_400_000
-	}
+	d.skew = w.drawSkew()
 	for _, key := range w.shape.keys {
 		d.know[key] = knowledge{regs: make([]set, len(w.shape.regs))}
 	}
@@ -348,6 +346,7 @@ func (d *device) stepOf(name string) error {
 	w := d.w
 	d.look("before " + name)
 	if !w.calm {
+		d.jump(.05, "before "+name)
 		if w.life != nil {
 			w.life.during(d, name)
 		}

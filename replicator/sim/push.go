@@ -98,7 +98,7 @@ func (d *device) pendingEdits() map[string]edit {
 			e = edit{key: m.key, versions: make([]*event, len(w.shape.regs))}
 		}
 		e.regs |= m.cols & d.begun.regs
-		e.lsn, e.time = m.lsn, max(e.time, m.at)
+		e.lsn, e.time = m.lsn, m.at
 		if m.op == "D" {
 			e.weight = m.weight
 		}

@@ -35,7 +35,7 @@ func (m *master) apply(d *device, parts []*change.Push, last *change.Push) {
 				if e.lsn <= a.last {
 					continue
 				}
-				a.rank = rank{e.weight, change.CorrectTime(e.time, last.Now, w.now), d.id}
+				a.rank = rank{e.weight, corrected(e.time, last.Now, w.now), d.id}
 				for _, v := range a.edit(e) {
 					touched = append(touched, touch{e.key, v})
 				}

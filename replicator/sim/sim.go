@@ -78,7 +78,7 @@ type world struct {
 	random io.Reader // ids and names
 	dir    string
 	shape  shape
-	skews  bool
+	clocks wrongness
 	life   *life // nil: no file goes back in time
 
 	now     int64 // unix ms, as all agree on it but for their skew
@@ -160,7 +160,7 @@ func tempDir(dir string) (string, error) {
 
 func (w *world) run() {
 	w.shape = newShape(w)
-	w.skews = w.chance(.7)
+	w.clocks = w.drawWrongness()
 	if w.o.Life {
 		w.life = newLife(w)
 		w.say("%s", w.life)
@@ -174,6 +174,7 @@ func (w *world) run() {
 	for w.step = range w.o.Steps {
 		w.tick()
 		w.act()
+		w.devices[w.rng.IntN(len(w.devices))].jump(.1, "at rest")
 		if w.life != nil && w.chance(.3) {
 			w.live()
 		}
@@ -204,6 +205,9 @@ func (w *world) act() {
 	case x < .98:
 		w.master.crash()
 	default:
+		if w.chance(.3) {
+			w.setBack()
+		}
 		w.now += 90_000 // the master forgets tombstones once a minute
 		w.say("90 s pass")
 	}

@@ -11,7 +11,6 @@ import (
 // A txn is a transaction of the application, under way.
 type txn struct {
 	d    *device
-	at   int64
 	rows map[string][]*event
 	know map[string]knowledge
 
@@ -30,7 +29,7 @@ func (d *device) write() {
 	}
 	w.tick()
 	w.txns++
-	x := &txn{d: d, at: w.now + d.skew, rows: make(map[string][]*event), know: make(map[string]knowledge)}
+	x := &txn{d: d, rows: make(map[string][]*event), know: make(map[string]knowledge)}
 	for _, key := range w.shape.keys {
 		x.rows[key], x.know[key] = d.rows[key], d.know[key]
 	}
@@ -41,6 +40,7 @@ func (d *device) write() {
 	}
 	for range n {
 		x.statement()
+		d.jump(.05, "during a transaction")
 	}
 	x.readLog()
 	if w.chance(.06) {
@@ -50,11 +50,10 @@ func (d *device) write() {
 		d.look("after a rollback")
 		return
 	}
-	x.exec("UPDATE _velosync_wal SET at = ? WHERE lsn > ?", x.at, int64(d.last))
+	x.setTimes()
 	x.exec("COMMIT")
 	for i, m := range x.log {
 		d.last = max(d.last, m.lsn)
-		m.at = x.at
 		d.log, d.byLSN[m.lsn] = append(d.log, m), x.by[i]
 		for _, e := range x.by[i] {
 			e.lsn = m.lsn
@@ -69,6 +68,14 @@ func (d *device) write() {
 	w.work("mutations", len(x.log))
 	w.say("%s writes: %s (lsn %d)", d, strings.Join(x.said, ", "), d.last)
 	d.look("after a write")
+}
+
+// setTimes writes the times of the mutations into the log, since triggers read SQLite's own
+// clock.
+func (x *txn) setTimes() {
+	for _, m := range x.log {
+		x.exec("UPDATE _velosync_wal SET at = ? WHERE lsn = ?", m.at, int64(m.lsn))
+	}
 }
 
 func (x *txn) exec(query string, args ...change.Value) {
@@ -167,7 +174,7 @@ func (x *txn) wrote(op, key string, values []change.Value, regs change.Bits) {
 			return
 		}
 	}
-	x.log, x.by = append(x.log, mutation{key: key, op: op, cols: cols}), append(x.by, by)
+	x.log, x.by = append(x.log, mutation{key: key, op: op, cols: cols, at: x.d.now().UnixMilli()}), append(x.by, by)
 }
 
 func (x *txn) gone(key string) {
@@ -180,7 +187,7 @@ func (x *txn) gone(key string) {
 	}
 	e.exist = e.exist.with(e.id)
 	k.exist = e.exist
-	x.log = append(x.log, mutation{key: key, op: "D", cols: ^change.Bits(0), weight: w.weightOf(x.rows[key])})
+	x.log = append(x.log, mutation{key: key, op: "D", cols: ^change.Bits(0), at: x.d.now().UnixMilli(), weight: w.weightOf(x.rows[key])})
 	x.by = append(x.by, []*event{e})
 	x.events = append(x.events, e)
 	x.rows[key], x.know[key] = nil, k
