@@ -185,22 +185,10 @@ func (a *applier) run(pulls iter.Seq2[*change.Pull, error]) error {
 	return nil
 }
 
-// check says whether the file stands where the round left it: a second replicator may
-// have moved it since.
+// check is stands, and remembers what the device had seen.
 func (a *applier) check() error {
-	s, err := a.d.State()
-	if err != nil {
-		return err
-	}
-	var name []byte
-	if _, err := a.d.c.Row(`SELECT name FROM _velosync_name ORDER BY n DESC LIMIT 1`, nil, &name); err != nil {
-		return err
-	}
-	if s.Device != a.r.Device || s.Seen != a.r.Seen || string(name) != string(a.r.Name[:]) {
-		return ErrMoved
-	}
-	a.seen = s.Seen
-	return nil
+	a.seen = a.r.Seen
+	return a.d.stands(a.r)
 }
 
 func (a *applier) readLater() error {

@@ -527,14 +527,39 @@ func (r *Round) Page(seq change.Seq, now int64) *change.Push {
 	return p
 }
 
-// Fork gives the file a new id: the master knows another branch of it, a copy or the file
-// that a backup was made of. What is pending stays, as edits of the new device.
-func (d *Device) Fork() (change.DeviceID, error) {
+// stands says whether the file is where the round left it, else ErrMoved: a second
+// replicator may have moved it since.
+func (d *Device) stands(r *Round) error {
+	s, err := d.State()
+	if err != nil {
+		return err
+	}
+	var name []byte
+	if _, err := d.c.Row(`SELECT name FROM _velosync_name ORDER BY n DESC LIMIT 1`, nil, &name); err != nil {
+		return err
+	}
+	if s.Device != r.Device || s.Seen != r.Seen || string(name) != string(r.Name[:]) {
+		return ErrMoved
+	}
+	return nil
+}
+
+// Fork gives the file a new id: the master answered the round's push that it knows another
+// branch of the file, a copy or the file that a backup was made of. What is pending stays,
+// as edits of the new device. With ErrMoved nothing changed: a second replicator has pushed
+// since, and its push is that other branch.
+func (d *Device) Fork(r *Round) (change.DeviceID, error) {
 	id, err := change.NewDeviceID(d.o.Random)
 	if err != nil {
 		return id, err
 	}
-	if err := d.c.Tx(func() error { return d.rename(id) }); err != nil {
+	err = d.c.Tx(func() error {
+		if err := d.stands(r); err != nil {
+			return err
+		}
+		return d.rename(id)
+	})
+	if err != nil {
 		return id, fmt.Errorf("take a new device id: %w", err)
 	}
 	return id, nil

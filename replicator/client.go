@@ -157,7 +157,9 @@ func nothingApplied(err error) bool {
 		return offline.unsent
 	case errors.As(err, &problem):
 		switch problem.Code {
-		case wire.CodeUnauthorized, wire.CodeForbidden, wire.CodeNoSpace, wire.CodeVersion, wire.CodeMediaType, wire.CodeMalformed,
+		case wire.CodeForbidden:
+			return !problem.Owned // else the file takes a new id, if it still has that push's name
+		case wire.CodeUnauthorized, wire.CodeNoSpace, wire.CodeVersion, wire.CodeMediaType, wire.CodeMalformed,
 			wire.CodeSchemaUnknown, wire.CodeSchemaMismatch, wire.CodeTooLarge:
 			return true
 		}

@@ -94,7 +94,7 @@ func (r *Replicator) tries(ctx context.Context, round *Round) error {
 	sendTables := false
 	parts := r.o.Parts
 	for round.Tries = 1; ; round.Tries++ {
-		err := r.round(ctx, round, parts, sendTables, collisions >= parkAfter)
+		cr, err := r.round(ctx, round, parts, sendTables, collisions >= parkAfter)
 		if err == nil || round.Tries == mostTries {
 			return err
 		}
@@ -106,7 +106,10 @@ func (r *Replicator) tries(ctx context.Context, round *Round) error {
 		case !errors.As(err, &problem):
 			return err
 		case problem.Code == wire.CodeForked, problem.Code == wire.CodeForbidden && problem.Owned:
-			id, e := r.device.Fork()
+			id, e := r.device.Fork(cr)
+			if errors.Is(e, capture.ErrMoved) {
+				continue
+			}
 			if e != nil {
 				return e
 			}
@@ -140,34 +143,39 @@ func halve(l *capture.Limits) bool {
 	return l.Bytes >= 64<<10
 }
 
-// round runs one round.
-func (r *Replicator) round(ctx context.Context, round *Round, parts capture.Limits, sendTables, park bool) (err error) {
+// round runs one round. It returns what it began, nil if it did not come to that.
+func (r *Replicator) round(ctx context.Context, round *Round, parts capture.Limits, sendTables, park bool) (*capture.Round, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := r.o.Step("begin"); err != nil {
-		return err
+		return nil, err
 	}
 	name, err := r.name()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := r.device.TrackExisting(r.o.Track); err != nil {
-		return err
+		return nil, err
 	}
 	if folded, err := r.device.Compact(); err != nil {
-		return err
+		return nil, err
 	} else if folded > 0 {
 		r.log.Info("log compacted in place", "rows", folded)
 	}
 	cr, err := r.device.Begin(r.reader, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, cr.Release()) }()
+	err = r.exchange(ctx, cr, round, parts, sendTables, park)
+	return cr, errors.Join(err, cr.Release())
+}
+
+// exchange does the round that was begun.
+func (r *Replicator) exchange(ctx context.Context, cr *capture.Round, round *Round, parts capture.Limits, sendTables, park bool) (err error) {
 	if len(cr.Names) > mostNames {
 		// So many pushes without an answer that their names do not fit: a new id needs none.
-		_, err := r.device.Fork()
+		_, err := r.device.Fork(cr)
 		return errors.Join(err, capture.ErrMoved)
 	}
 	round.FirstSync = cr.Space == nil
