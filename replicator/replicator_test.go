@@ -185,29 +185,6 @@ func (s *switchboard) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-func TestSync_lostAnswer(t *testing.T) {
-	m := masterdtest.New(t, masterdtest.Options{})
-	line := &switchboard{}
-	t.Cleanup(line.http.CloseIdleConnections)
-	a := newDevice(t, m, "a", func(o *replicator.Options) { o.Transport = line })
-	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
-	lost := errors.New("line cut")
-	line.set(nil, func(*http.Request) error { return lost })
-	if _, err := a.r.Sync(context.Background()); !errors.Is(err, replicator.ErrOffline) || !errors.Is(err, lost) {
-		t.Fatalf("error = %v, want ErrOffline with its cause", err)
-	}
-	a.want(`SELECT pending, last_error <> '' FROM velosync_status`, "1 1")
-	line.set(nil, nil)
-	a.exec(`UPDATE notes SET body = 'black'`)
-	if r := a.sync(); r.LostRows != 0 {
-		t.Errorf("the repeated push met itself: %+v", r)
-	}
-	b := newDevice(t, m, "b", nil)
-	b.sync()
-	b.want(`SELECT * FROM notes`, "x tea black 1")
-	a.want(`SELECT pending, last_error FROM velosync_status`, "0 <nil>")
-}
-
 func TestSync_refused(t *testing.T) {
 	m := masterdtest.New(t, masterdtest.Options{})
 	a := newDevice(t, m, "a", func(o *replicator.Options) { o.Token = "vst_wrong" })
@@ -313,32 +290,6 @@ func TestRun(t *testing.T) {
 	}
 	m.Reopen()
 	waitFor(b, `SELECT title FROM notes WHERE id = '1'`, "written offline")
-}
-
-func TestSync_lease(t *testing.T) {
-	m := masterdtest.New(t, masterdtest.Options{})
-	a := newDevice(t, m, "a", nil)
-	a.exec(notes, trackNotes)
-	a.sync()
-	second, err := replicator.New(a.file, a.o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := second.Sync(context.Background()); !errors.Is(err, replicator.ErrLease) {
-		t.Errorf("error = %v, want ErrLease", err)
-	}
-	if err := a.r.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := second.Sync(context.Background()); err != nil {
-		t.Errorf("after the first closed: %v", err)
-	}
-	if err := errors.Join(second.Close(), second.Close()); err != nil {
-		t.Error(err)
-	}
-	if _, err := second.Sync(context.Background()); !errors.Is(err, replicator.ErrClosed) {
-		t.Errorf("error = %v, want ErrClosed", err)
-	}
 }
 
 func TestNew_bad(t *testing.T) {
