@@ -68,7 +68,7 @@ func (e *event) String() string {
 	if e.isDelete() {
 		return fmt.Sprintf("#%d(delete %s by %s)", e.id, e.key, e.d)
 	}
-	return fmt.Sprintf("#%d", e.id)
+	return "(" + strings.ReplaceAll(e.text, "\x1f", ", ") + ")"
 }
 
 // describe says more.
@@ -76,7 +76,7 @@ func (e *event) describe() string {
 	if e == nil || e == unset || e.isDelete() {
 		return e.String()
 	}
-	return fmt.Sprintf("#%d(%s.%d by %s: %s)", e.id, e.key, e.reg, e.d, strings.ReplaceAll(e.text, "\x1f", "|"))
+	return fmt.Sprintf("#%d(%s.%d by %s: %s)", e.id, e.key, e.reg, e.d, e)
 }
 
 // past is all that the event stands on.

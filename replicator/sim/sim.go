@@ -21,11 +21,15 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 
 	"github.com/velosync/velosync/capture/change"
 )
+
+const defaultSteps = 60
 
 // Options tunes a run. The zero value is ready to use.
 type Options struct {
@@ -39,6 +43,8 @@ type Options struct {
 
 	// mutant is a fault put into the network that a run has to find.
 	mutant mutant
+	// schedule is the part of the seed that is run.
+	schedule schedule
 }
 
 // A Result says what a run did.
@@ -54,15 +60,24 @@ type Result struct {
 // A Failure says what a run found.
 type Failure struct {
 	Seed  int64
+	Check string // that failed: What without what it found
 	What  string
 	Trace []string
 
-	test string
+	test     string
+	step     int // that it failed in
+	schedule schedule
+	happened []draw
+	shrunk   int // by so many runs, see Shrink
 }
 
 func (f *Failure) Error() string {
-	return fmt.Sprintf("seed %d: %s\nrepeat it: VELOSYNC_SIM_SEEDS=%d-%d go test -count=1 -run %s ./replicator/sim\n%s",
-		f.Seed, f.What, f.Seed, f.Seed, f.test, strings.Join(f.Trace, "\n"))
+	how := ""
+	if f.shrunk > 0 {
+		how = fmt.Sprintf(", shrunk to %d steps and %d things that happen by chance in %d runs", len(f.schedule.steps), len(f.happened), f.shrunk)
+	}
+	return fmt.Sprintf("seed %d%s: %s\nrepeat it: VELOSYNC_SIM_SEEDS=%d-%d go test -count=1 -run %s ./replicator/sim\n%s",
+		f.Seed, how, f.What, f.Seed, f.Seed, f.test, strings.Join(f.Trace, "\n"))
 }
 
 // healRounds is how many rounds each device gets to become equal to the master, once
@@ -74,8 +89,8 @@ const healRounds = 3
 type world struct {
 	seed   int64
 	o      Options
-	rng    *rand.Rand
-	random io.Reader // ids and names
+	rng    *rand.Rand // of the step
+	random io.Reader  // ids and names
 	dir    string
 	shape  shape
 	clocks wrongness
@@ -87,6 +102,7 @@ type world struct {
 	calm    bool // nothing fails any more
 	depth   int  // of rounds inside rounds
 	step    int
+	asked   int // how often chance was, in this step
 	devices []*device
 	master  *master
 	late    []request // may arrive again
@@ -99,15 +115,16 @@ type world struct {
 	transacts map[int][]*event
 	withLater map[[32]byte]bool // schemas of devices, by digest: with the column that comes later
 
-	trace  []string
-	digest hash.Hash
-	result Result
+	trace    []string
+	happened []draw
+	digest   hash.Hash
+	result   Result
 }
 
 // Run runs a seed. The error is a *Failure, or says that files can't be made.
 func Run(seed int64, o Options) (result Result, err error) {
 	if o.Steps == 0 {
-		o.Steps = 60
+		o.Steps = defaultSteps
 	}
 	dir, err := tempDir(o.Dir)
 	if err != nil {
@@ -118,7 +135,6 @@ func Run(seed int64, o Options) (result Result, err error) {
 	binary.LittleEndian.PutUint64(key[:], uint64(seed))
 	w := &world{
 		seed: seed, o: o, dir: dir,
-		rng:    rand.New(rand.NewPCG(uint64(seed), 0x5e10)),
 		random: rand.NewChaCha8(key),
 		now:    1_700_000_000_000,
 		digest: sha256.New(), versions: make(map[cell]map[string]*event), deletes: make(map[deleteName]*event), transacts: make(map[int][]*event), withLater: make(map[[32]byte]bool),
@@ -133,12 +149,10 @@ func Run(seed int64, o Options) (result Result, err error) {
 		switch v := recover().(type) {
 		case nil:
 		case *Failure:
-			v.Trace = w.trace
-			err = v
+			err = w.failed(v)
 		default:
-			w.say("panic: %v", v)
-			fmt.Fprintln(os.Stderr, strings.Join(w.trace, "\n"))
-			panic(v)
+			w.say("%s", debug.Stack())
+			err = w.failed(&Failure{Check: "panic", What: fmt.Sprintf("panic: %v", v)})
 		}
 	}()
 	w.run()
@@ -159,6 +173,7 @@ func tempDir(dir string) (string, error) {
 }
 
 func (w *world) run() {
+	w.begin(setUp)
 	w.shape = newShape(w)
 	w.clocks = w.drawWrongness()
 	if w.o.Life {
@@ -171,7 +186,8 @@ func (w *world) run() {
 		w.devices = append(w.devices, newDevice(w, i, i == 0 || w.chance(.5)))
 	}
 	w.say("%d devices, %s", n, w.shape)
-	for w.step = range w.o.Steps {
+	for _, step := range w.steps() {
+		w.begin(step)
 		w.tick()
 		w.act()
 		w.devices[w.rng.IntN(len(w.devices))].jump(.1, "at rest")
@@ -215,6 +231,7 @@ func (w *world) act() {
 
 // heal lets all devices sync in peace, and checks that they agree.
 func (w *world) heal() {
+	w.begin(w.o.Steps)
 	w.say("the network heals")
 	w.calm = true
 	for _, d := range w.devices {
@@ -252,8 +269,6 @@ func (w *world) tick() {
 	}
 }
 
-func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
-
 func (w *world) fault(kind string) { w.result.Faults[kind]++ }
 
 func (w *world) work(kind string, n int) { w.result.Work[kind] += n }
@@ -267,18 +282,27 @@ func (w *world) say(format string, args ...any) {
 
 // fail ends the run.
 func (w *world) fail(format string, args ...any) {
-	test := "TestSchedules"
-	if w.life != nil {
-		test = "TestLives"
-	}
-	panic(&Failure{Seed: w.seed, What: fmt.Sprintf(format, args...), test: test})
+	panic(&Failure{Check: format, What: fmt.Sprintf(format, args...)})
 }
 
-// must ends the run where the simulation itself can't go on.
+// must ends the run on an error.
 func (w *world) must(err error, doing string) {
-	if err != nil {
-		w.fail("%s: %v", doing, err)
+	if err == nil {
+		return
 	}
+	at, _, _, _ := runtime.Caller(1)
+	_, check, _ := strings.Cut(filepath.Base(runtime.FuncForPC(at).Name()), ".")
+	panic(&Failure{Check: "error in " + check, What: fmt.Sprintf("%s: %v", doing, err)})
+}
+
+// failed says what a failure has to say of the run.
+func (w *world) failed(f *Failure) *Failure {
+	f.test = "TestSchedules"
+	if w.life != nil {
+		f.test = "TestLives"
+	}
+	f.Seed, f.Trace, f.step, f.schedule, f.happened = w.seed, w.trace, w.step, w.o.schedule, w.happened
+	return f
 }
 
 func (w *world) close() error {

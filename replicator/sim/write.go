@@ -46,7 +46,7 @@ func (d *device) write() {
 	if w.chance(.06) {
 		w.fault("transaction rolled back")
 		x.exec("ROLLBACK")
-		w.say("%s rolls back: %s", d, strings.Join(x.said, ", "))
+		w.say("%s runs, and rolls back: %s", d, strings.Join(x.said, "; "))
 		d.look("after a rollback")
 		return
 	}
@@ -66,7 +66,7 @@ func (d *device) write() {
 	d.rows, d.know = x.rows, x.know
 	w.work("transactions", 1)
 	w.work("mutations", len(x.log))
-	w.say("%s writes: %s (lsn %d)", d, strings.Join(x.said, ", "), d.last)
+	w.say("%s runs: %s (lsn %d)", d, strings.Join(x.said, "; "), d.last)
 	d.look("after a write")
 }
 
@@ -83,7 +83,30 @@ func (x *txn) exec(query string, args ...change.Value) {
 	x.d.w.must(err, fmt.Sprintf("%s: %s", x.d, query))
 }
 
-func (x *txn) say(format string, args ...any) { x.said = append(x.said, fmt.Sprintf(format, args...)) }
+// run executes a statement, which the trace tells.
+func (x *txn) run(query string, args ...change.Value) {
+	x.said = append(x.said, sqlText(query, args))
+	x.exec(query, args...)
+}
+
+// sqlText writes a statement with its arguments in the places of its question marks.
+func sqlText(query string, args []change.Value) string {
+	parts := strings.Split(query, "?")
+	for i, v := range args {
+		text := "NULL"
+		switch v := v.(type) {
+		case nil:
+		case string:
+			text = "'" + v + "'"
+		case []byte:
+			text = fmt.Sprintf("x'%x'", v)
+		default:
+			text = fmt.Sprint(v)
+		}
+		parts[i] += text
+	}
+	return strings.Join(parts, "")
+}
 
 // statement runs one statement.
 func (x *txn) statement() {
@@ -106,7 +129,7 @@ func (x *txn) statement() {
 	case p < .30:
 		x.rename(key)
 	case p < .34:
-		x.exec("UPDATE notes SET a = a, w = w WHERE "+w.shape.key.where, w.shape.keyValues(key)...) // changes nothing: is not logged
+		x.run("UPDATE notes SET a = a, w = w WHERE "+w.shape.key.where, w.shape.keyValues(key)...) // changes nothing: is not logged
 	case p < .40:
 		x.all()
 	default:
@@ -205,18 +228,16 @@ func (x *txn) insert(key string) {
 	case x.rows[key] != nil && w.chance(.5), w.chance(.1):
 		how = "INSERT OR REPLACE"
 	case x.rows[key] != nil || w.chance(.1):
-		x.exec("INSERT"+into+" ON CONFLICT("+names+") DO UPDATE SET "+setAll(own), args...)
+		x.run("INSERT"+into+" ON CONFLICT("+names+") DO UPDATE SET "+setAll(own), args...)
 		how = "upsert"
 	}
 	if how != "upsert" {
-		x.exec(how+into, args...)
+		x.run(how+into, args...)
 	} else if old := x.rows[key]; old != nil {
 		x.wrote("U", key, v, x.changed(old, v))
-		x.say("upsert %s %s", key, w.shape.show(x.rows[key]))
 		return
 	}
 	x.wrote("I", key, v, x.d.written())
-	x.say("%s %s %s", strings.ToLower(how), key, w.shape.show(x.rows[key]))
 }
 
 // setAll sets columns to what an INSERT brings.
@@ -243,9 +264,8 @@ func (x *txn) changed(old []*event, values []change.Value) (regs change.Bits) {
 
 func (x *txn) remove(key string) {
 	s := x.d.w.shape
-	x.exec("DELETE FROM notes WHERE "+s.key.where, s.keyValues(key)...)
+	x.run("DELETE FROM notes WHERE "+s.key.where, s.keyValues(key)...)
 	x.gone(key)
-	x.say("delete %s", key)
 }
 
 // rename gives a row another key, and other values: a delete and an insert.
@@ -264,10 +284,9 @@ func (x *txn) rename(key string) {
 	to := free[w.rng.IntN(len(free))]
 	v, own := x.freshRow(), x.d.columns()
 	args := append(append(w.shape.keyValues(to), v[:len(own)]...), w.shape.keyValues(key)...)
-	x.exec("UPDATE notes SET "+strings.ReplaceAll(w.shape.key.where, " AND", ",")+", "+strings.Join(own, " = ?, ")+" = ? WHERE "+w.shape.key.where, args...)
+	x.run("UPDATE notes SET "+strings.ReplaceAll(w.shape.key.where, " AND", ",")+", "+strings.Join(own, " = ?, ")+" = ? WHERE "+w.shape.key.where, args...)
 	x.gone(key)
 	x.wrote("I", to, v, x.d.written())
-	x.say("rename %s to %s %s", key, to, w.shape.show(x.rows[to]))
 }
 
 // valuesOf returns a row's values.
@@ -315,9 +334,8 @@ func (x *txn) update(key string) {
 		}
 	}
 	old := x.rows[key]
-	x.exec("UPDATE notes SET "+strings.Join(set, ", ")+" WHERE "+w.shape.key.where, append(args, w.shape.keyValues(key)...)...)
+	x.run("UPDATE notes SET "+strings.Join(set, ", ")+" WHERE "+w.shape.key.where, append(args, w.shape.keyValues(key)...)...)
 	x.wrote("U", key, v, x.changed(old, v))
-	x.say("update %s %s", key, w.shape.show(x.rows[key]))
 }
 
 // all writes a column of all rows in one statement.
@@ -325,7 +343,7 @@ func (x *txn) all() {
 	w := x.d.w
 	const col = 2
 	prefix := x.fresh(col, true).(string) + ":"
-	x.exec("UPDATE notes SET c = ? || "+w.shape.key.text, prefix)
+	x.run("UPDATE notes SET c = ? || "+w.shape.key.text, prefix)
 	for _, key := range w.shape.keys {
 		if x.rows[key] == nil {
 			continue
@@ -334,7 +352,6 @@ func (x *txn) all() {
 		v[col] = prefix + w.shape.keyText(key)
 		x.wrote("U", key, v, x.changed(x.rows[key], v))
 	}
-	x.say("update all rows")
 }
 
 // keyText is what the key's SQL text says of a row.
@@ -363,7 +380,7 @@ func (x *txn) readLog() {
 		}
 		return fmt.Errorf("the log has %s %s %b at lsn %d, which was not done", op, key, cols, lsn)
 	})
-	w.must(err, fmt.Sprintf("%s after %s", x.d, strings.Join(x.said, ", ")))
+	w.must(err, fmt.Sprintf("%s after %s", x.d, strings.Join(x.said, "; ")))
 	for i, m := range x.log {
 		if !found[i] {
 			w.fail("%s: %s %s is not in the log", x.d, m.op, m.key)

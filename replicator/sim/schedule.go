@@ -1,0 +1,54 @@
+package sim
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+)
+
+// A schedule is what a run takes of its seed. The zero schedule is all of it. Each step
+// draws from dice of its own, so that the others stay what they are where one is left out.
+type schedule struct {
+	steps []int         // that are taken, in order; nil: all
+	calm  map[draw]bool // what would happen by chance, and does not
+}
+
+// A draw is one question to chance: the n-th of a step.
+type draw struct{ step, n int }
+
+// setUp is the step before the first one.
+const setUp = -1
+
+// begin begins a step.
+func (w *world) begin(step int) {
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], uint64(w.seed))
+	binary.LittleEndian.PutUint64(key[8:], uint64(step-setUp)+1)
+	w.rng = rand.New(rand.NewChaCha8(key))
+	w.step, w.asked = step, 0
+}
+
+// chance reports whether something happens that does so with probability p.
+func (w *world) chance(p float64) bool {
+	w.asked++
+	if w.rng.Float64() >= p {
+		return false
+	}
+	d := draw{w.step, w.asked}
+	if w.o.schedule.calm[d] {
+		return false
+	}
+	w.happened = append(w.happened, d)
+	return true
+}
+
+// steps returns the steps that the run takes.
+func (w *world) steps() []int {
+	if w.o.schedule.steps != nil {
+		return w.o.schedule.steps
+	}
+	steps := make([]int, w.o.Steps)
+	for i := range steps {
+		steps[i] = i
+	}
+	return steps
+}
