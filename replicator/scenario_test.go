@@ -300,3 +300,9 @@ func deviceStats(t *testing.T, m *masterdtest.Master, d *device) store.DeviceSta
 	t.Fatalf("the master does not know %s", d.o.Name)
 	return store.DeviceStats{}
 }
+
+func sortedLines(s string) string {
+	lines := strings.Split(s, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
