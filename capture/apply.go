@@ -75,6 +75,7 @@ type pendingRow struct {
 	cols  change.Bits
 	// evicted says that there are only warnings of a REPLACE: pending if the row is gone.
 	evicted bool
+	made    bool // the first of it is the row's insert
 }
 
 // and adds a log row.
@@ -84,6 +85,7 @@ func (p pendingRow) and(op string, cols int64) pendingRow {
 	if !evict {
 		p.cols |= change.Bits(cols)
 	}
+	p.made = p.made || !p.known && op == "I"
 	p.known = true
 	return p
 }
@@ -360,6 +362,10 @@ func (a *applier) update(w *writer, row *pulledRow, key change.Value) error {
 	}
 	if later.evicted {
 		return a.write(w, row, key)
+	}
+	if later.made && row.all && row.t.renumbers() {
+		// Two rows, not one: the push of this one is refused, and it gets another number.
+		return fmt.Errorf("row %v of %q was made here and elsewhere: %w", key, row.t.d.Name, ErrAgain)
 	}
 	part := &pulledRow{key: row.key, t: row.t, regs: row.regs &^ later.cols}
 	if part.regs == 0 {

@@ -45,6 +45,8 @@ type edit struct {
 	key       rowKey
 	lsn       int64 // the newest mutation's
 	existence int64 // the smallest seen of any
+	made      int64 // the lsn of the insert that is the first of them; or 0
+	present   bool  // that insert is from before the table was tracked
 	at        int64
 	weight    change.Value // of the newest delete
 	cols      change.Bits
@@ -84,6 +86,9 @@ func (d *Device) pending(acked change.LSN) ([]*edit, error) {
 			e = &edit{key: k, evicted: true, existence: r.seen, seen0: r.seen}
 			at[k] = e
 			order = append(order, e)
+		}
+		if (r.op == 'I' || r.op == 'P') && e.mutations == 0 {
+			e.made, e.present = r.lsn, r.op == 'P'
 		}
 		e.add(r, len(t.registers))
 		return nil
@@ -259,6 +264,8 @@ func (d *Device) Compact() (gone int64, err error) {
 			lsn  int64
 			cols change.Bits
 			n    int
+			tbl  int64
+			made byte // the op of the row's insert, where that is the first; or 0
 			last byte
 		}
 		// What a push may have carried keeps its lsn: the master skips by it.
@@ -268,10 +275,13 @@ func (d *Device) Compact() (gone int64, err error) {
 			g := group{keyFor(v[1].(int64), v[3]), v[5].(int64), v[2].(string) == "B"}
 			x := sums[g]
 			if x == nil {
-				x = &sum{}
+				x = &sum{tbl: g.tbl}
 				sums[g] = x
 			}
 			op := v[2].(string)[0]
+			if x.n == 0 && (op == 'I' || op == 'P') {
+				x.made = op
+			}
 			if op == 'E' && x.n > 0 {
 				op = x.last // a warning only: it says less than what it is folded into
 			}
@@ -298,7 +308,14 @@ func (d *Device) Compact() (gone int64, err error) {
 		}
 		for lsn, x := range keep {
 			if x.n > 1 {
-				if _, err := d.c.Exec(`UPDATE _velosync_wal SET cols = ?, op = ? WHERE lsn = ?`, int64(x.cols), string(x.last), lsn); err != nil {
+				op := x.last
+				switch {
+				case x.made != 0 && op != 'D':
+					op = x.made
+				case x.made != 0 && d.byID(x.tbl).renumbers():
+					op, x.cols = 'X', 0 // it came and went, and is nobody's: its number may be another row's elsewhere
+				}
+				if _, err := d.c.Exec(`UPDATE _velosync_wal SET cols = ?, op = ? WHERE lsn = ?`, int64(x.cols), string(op), lsn); err != nil {
 					return err
 				}
 			}

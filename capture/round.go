@@ -370,6 +370,9 @@ func (d *Device) readRow(t *table, e *edit, back bool) (shippedRow, error) {
 	default:
 		row.stamp = e.stamp(row.regs)
 	}
+	if t.renumbers() {
+		row.stamp.Made, row.stamp.Present = change.LSN(e.made), e.present
+	}
 	row.bytes = 64 + size(e.key.value())
 	for _, v := range row.values {
 		row.bytes += size(v)

@@ -127,8 +127,12 @@ func has(s change.Schema, name string) bool {
 
 // logAll logs every row of a table as inserted, at a time that is an SQL expression.
 func (d *Device) logAll(t *table, at string) error {
+	op := "I"
+	if t.renumbers() {
+		op = "P"
+	}
 	_, err := d.c.Exec(fmt.Sprintf(`INSERT INTO _velosync_wal(tbl, op, pk, cols, seen, at)
-		SELECT %d, 'I', %s, -1, (SELECT seen FROM _velosync_state), %s FROM %s WHERE (%s) IS NOT NULL`,
+		SELECT %d, '`+op+`', %s, -1, (SELECT seen FROM _velosync_state), %s FROM %s WHERE (%s) IS NOT NULL`,
 		t.id, t.d.KeyExpression(""), at, vsql.Quote(t.d.Name), joinKeyKnown(t)))
 	if err != nil {
 		return fmt.Errorf("log the rows of %q: %w", t.d.Name, err)
@@ -145,12 +149,15 @@ func checkOptions(decl *vsql.Declaration, o *change.Options) error {
 	switch {
 	case strings.HasPrefix(strings.ToLower(name), "_velosync_") || strings.HasPrefix(strings.ToLower(name), "sqlite_"):
 		return fmt.Errorf("%q is an internal table: it can't be tracked", name)
-	case o.IDs != "" && o.IDs != "local" && o.IDs != "random":
-		return fmt.Errorf(`option ids is %q: want "random" (the app draws its own ids) or "local" (only one device inserts)`, o.IDs)
+	case !change.ValidIDs(o.IDs):
+		return fmt.Errorf(`option ids is %q: want "random" (the app draws its own ids), "local" (only one device inserts) or "renumber" (rows that met get new ids)`, o.IDs)
+	case o.IDs == change.RenumberIDs && !decl.IntegerKey:
+		return fmt.Errorf(`option ids is "renumber", table %q has no INTEGER PRIMARY KEY: leave it out`, name)
 	case decl.IntegerKey && o.IDs == "":
 		return fmt.Errorf("table %q has an INTEGER PRIMARY KEY: SQLite gives the next free number, so two devices offline give the same one to "+
 			"different rows, and after a sync all count on from the highest. Use a random key (id INT PRIMARY KEY NOT NULL DEFAULT (random()), "+
-			`or text), or say that you know: velosync_track(%s, '{"ids":"random"}') if the app draws ids itself, '{"ids":"local"}' if only one device inserts`,
+			`or text), or say that you know: velosync_track(%s, '{"ids":"random"}') if the app draws ids itself, '{"ids":"local"}' if only one device inserts, `+
+			`'{"ids":"renumber"}' if rows may get other ids at their first sync`,
 			name, vsql.QuoteText(name))
 	}
 	column := func(option, want string) (string, error) {

@@ -160,7 +160,7 @@ func nothingApplied(err error) bool {
 		case wire.CodeForbidden:
 			return !problem.Owned // else the file takes a new id, if it still has that push's name
 		case wire.CodeUnauthorized, wire.CodeNoSpace, wire.CodeVersion, wire.CodeMediaType, wire.CodeMalformed,
-			wire.CodeSchemaUnknown, wire.CodeSchemaMismatch, wire.CodeTooLarge:
+			wire.CodeSchemaUnknown, wire.CodeSchemaMismatch, wire.CodeTooLarge, wire.CodeClash:
 			return true
 		}
 	}

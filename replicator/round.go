@@ -25,8 +25,10 @@ type Round struct {
 	LostRows     int   `json:"lost_rows"` // writes of this device that lost a conflict
 	RejectedRows int   `json:"rejected_rows"`
 	ParkedRows   int   `json:"parked_rows"` // rows waiting in this file, in all
-	Pages        int   `json:"pages"`
-	Tries        int   `json:"tries"` // rounds that it took
+	// RenumberedRows got other numbers: another device had given theirs to rows of its own.
+	RenumberedRows int `json:"renumbered_rows,omitempty"`
+	Pages          int `json:"pages"`
+	Tries          int `json:"tries"` // rounds that it took
 	// Restored says that the master had been restored from an older copy and lacked what
 	// this device had seen; PushedBackRows, how many rows it then got back from here.
 	Restored       bool `json:"restored,omitempty"`
@@ -114,6 +116,16 @@ func (r *Replicator) tries(ctx context.Context, round *Round) error {
 				return e
 			}
 			r.log.Info("this file is a copy, or was restored: it has a new device id", "device", id)
+		case problem.Code == wire.CodeClash:
+			n, e := r.device.Renumber(problem.Clashes)
+			if e != nil {
+				return e
+			}
+			if n == 0 {
+				return err
+			}
+			round.RenumberedRows += n
+			r.log.Info("rows got other numbers: other devices made rows under theirs", "rows", n)
 		case problem.Code == wire.CodeSchemaUnknown && !sendTables:
 			sendTables = true
 		case problem.Code == wire.CodePage, problem.Code == wire.CodePart: // the master was restarted, or another round came between

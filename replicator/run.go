@@ -136,7 +136,7 @@ func permanent(err error) bool {
 		return false
 	}
 	switch p.Code {
-	case wire.CodePage, wire.CodePart, wire.CodeTimeout, wire.CodeSchemaUnknown, wire.CodeForked: // the next round begins anew
+	case wire.CodePage, wire.CodePart, wire.CodeTimeout, wire.CodeSchemaUnknown, wire.CodeForked, wire.CodeClash: // the next round begins anew
 		return false
 	}
 	return true

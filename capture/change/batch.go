@@ -23,6 +23,12 @@ type EditStamp struct {
 	// all have seen the same.
 	Existence Seq
 	Regs      []RegEdit // the registers whose Seen or LSN differ from the row's
+	// Made is the LSN of the mutation that made the row, in a table whose option ids is
+	// "renumber"; 0 elsewhere, and where the row was there before.
+	Made LSN
+	// Present, beside Made, says that the row was there when its table was tracked: an equal
+	// row of another device is the same one.
+	Present bool
 }
 
 // Edit returns row i of a push as an Edit. registers is the table's number of them.
@@ -33,7 +39,8 @@ func (b *Block) Edit(i int, device DeviceID, registers int) Edit {
 		Delete: b.Delete,
 		LSN:    s.LSN,
 		Seen:   s.Existence,
-		Rank:   Rank{Weight: s.Weight, Time: s.Time, Device: device},
+		Made:   s.Made, Present: s.Present,
+		Rank: Rank{Weight: s.Weight, Time: s.Time, Device: device},
 	}
 	set := b.Regs
 	if b.Delete {

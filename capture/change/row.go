@@ -1,5 +1,7 @@
 package change
 
+import "slices"
+
 // A Dot names the write that a register holds, and how it ranks.
 type Dot struct {
 	Seq    Seq
@@ -23,6 +25,13 @@ type Row struct {
 // Deleted reports whether a delete stands.
 func (r *Row) Deleted() bool { return len(r.Tombs) > 0 }
 
+// Strange reports whether an edit's author knew nothing of the row: no write that it stands
+// on, and no delete. An insert of such a row met another row under its key.
+func (r *Row) Strange(e Edit) bool {
+	known := func(d Dot) bool { return d.Seq != 0 && d.knownTo(e.Seen, e.Device) }
+	return !slices.ContainsFunc(r.Regs, known) && !slices.ContainsFunc(r.Tombs, known)
+}
+
 // A RegEdit is one register of an edit: what its author had seen of it, and the
 // LSN of its newest mutation.
 type RegEdit struct {
@@ -33,12 +42,14 @@ type RegEdit struct {
 
 // An Edit is all pending mutations of one row on one device, compacted.
 type Edit struct {
-	Device DeviceID
-	Delete bool
-	LSN    LSN // the newest mutation's
-	Seen   Seq // the smallest seen of any of its mutations: what it knows of the row's existence
-	Rank   Rank
-	Regs   []RegEdit // the registers written, ascending; a delete lists every register
+	Device  DeviceID
+	Delete  bool
+	LSN     LSN // the newest mutation's
+	Seen    Seq // the smallest seen of any of its mutations: what it knows of the row's existence
+	Rank    Rank
+	Made    LSN       // see EditStamp
+	Present bool      // see EditStamp
+	Regs    []RegEdit // the registers written, ascending; a delete lists every register
 	// Lacks are registers that its author's table has not, or that the edit leaves at
 	// their default: a row can be made without them.
 	Lacks Bits

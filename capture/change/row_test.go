@@ -175,3 +175,23 @@ func TestSplitKey(t *testing.T) {
 		}
 	}
 }
+
+func TestRow_strange(t *testing.T) {
+	dot := func(seq Seq, device int) Dot { return Dot{Seq: seq, Device: dev(device)} }
+	for _, tt := range []struct {
+		name string
+		row  Row
+		want bool
+	}{
+		{"a row of others", Row{Regs: []Dot{dot(8, 2), dot(9, 3)}}, true},
+		{"and a register that nobody wrote", Row{Regs: []Dot{dot(8, 2), {}}}, true},
+		{"one register was seen", Row{Regs: []Dot{dot(8, 2), dot(5, 3)}}, false},
+		{"one is its own", Row{Regs: []Dot{dot(8, 2), dot(9, 1)}}, false},
+		{"its own delete stands", Row{Regs: []Dot{dot(8, 2)}, Tombs: []Dot{dot(9, 3), dot(10, 1)}}, false},
+		{"a delete that it has not seen", Row{Regs: []Dot{dot(8, 2)}, Tombs: []Dot{dot(9, 3)}}, true},
+	} {
+		if got := tt.row.Strange(update(1, 5, 0, 0)); got != tt.want {
+			t.Errorf("%s: %t, want %t", tt.name, got, tt.want)
+		}
+	}
+}

@@ -30,8 +30,20 @@ type Options struct {
 	// Groups lists the columns that are merged as one; a column in no group is its own.
 	// By default a table with a vector column is one group.
 	Groups [][]string `json:"groups,omitempty"`
-	// IDs must be "local" or "random" before an INTEGER PRIMARY KEY is accepted.
+	// IDs must be one of the following before an INTEGER PRIMARY KEY is accepted.
 	IDs string `json:"ids,omitempty"`
+}
+
+// What Options.IDs says of an INTEGER PRIMARY KEY.
+const (
+	LocalIDs    = "local"    // only one device inserts
+	RandomIDs   = "random"   // the application draws its numbers at random
+	RenumberIDs = "renumber" // rows that two devices made under one number become two rows
+)
+
+// ValidIDs reports whether s may stand in Options.IDs.
+func ValidIDs(s string) bool {
+	return s == "" || s == LocalIDs || s == RandomIDs || s == RenumberIDs
 }
 
 // Registers returns the table's merge groups: for each the positions in Columns, in

@@ -79,6 +79,7 @@ func problemOf(err error) *problem {
 		forked   *store.ForkedError
 		restored *store.RestoredError
 		owner    *store.OwnerError
+		clash    *store.ClashError
 		page     *store.PageError
 		request  *store.RequestError
 		limit    *wire.LimitError
@@ -99,6 +100,10 @@ func problemOf(err error) *problem {
 	case errors.As(err, &restored):
 		p := as(http.StatusConflict, wire.CodeRestored, "%s", plain(restored))
 		p.Seen, p.Head, p.Common = int64(restored.Seen), int64(restored.Head), int64(restored.Common)
+		return p
+	case errors.As(err, &clash):
+		p := as(http.StatusConflict, wire.CodeClash, "%s", plain(clash))
+		p.Clashes = clash.Clashes
 		return p
 	case errors.As(err, &owner):
 		p := as(http.StatusForbidden, wire.CodeForbidden, "%s: use the token that it was made with, or let the file take a new device id", plain(owner))

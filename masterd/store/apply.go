@@ -17,6 +17,7 @@ type batch struct {
 	regs  change.Bits // the registers that values are for; none for deletes
 	fresh []bool      // by column of the table: fresh to the device; nil: none
 	edits []rowEdit
+	own   string // what the device calls the table
 }
 
 // A rowEdit is one edit of a row, its seen cut and its time corrected.
@@ -65,6 +66,7 @@ type application struct {
 
 	parked   map[rowID]string // rejected before, which the device has not heard: with the reason
 	rejected map[rowID]string // in an earlier pass
+	clashes  []*change.Clash  // rows that were made here and elsewhere under one number
 	pass     int
 	passState
 }
@@ -109,6 +111,9 @@ func (a *application) run() error {
 				if err := a.apply(b); err != nil {
 					return err
 				}
+			}
+			if len(a.clashes) > 0 {
+				return &ClashError{Clashes: a.clashes}
 			}
 			if err := a.settle(); err != nil {
 				return err
@@ -199,9 +204,16 @@ func (a *application) edit(b *batch, e *rowEdit, k *knownRow) error {
 		return nil
 	}
 	t := b.table
+	met := t.def.Options.IDs == change.RenumberIDs && fresh.Made > a.last && k.row != nil && k.row.Strange(fresh)
+	if met && !fresh.Present {
+		return a.clash(b, e)
+	}
 	fresh, ok, err := a.news(b, e, fresh, k)
 	if err != nil || !ok {
 		return err
+	}
+	if met {
+		return a.clash(b, e)
 	}
 	seq, err := a.next()
 	if err != nil {

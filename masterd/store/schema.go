@@ -560,8 +560,8 @@ func checkOptions(def *change.Table) error {
 			grouped[name] = true
 		}
 	}
-	if ids := def.Options.IDs; ids != "" && ids != "local" && ids != "random" {
-		return refuse("ids is %q, want local or random", ids)
+	if ids := def.Options.IDs; !change.ValidIDs(ids) {
+		return refuse("ids is %q, want local, random or renumber", ids)
 	}
 	return nil
 }

@@ -58,8 +58,8 @@ type Space interface {
 	// the push's last part, parts yields all of them in order, last included, and may be
 	// ranged over more than once. A repeated push applies nothing.
 	//
-	// Errors: *SchemaError, *ForkedError, *RestoredError, *OwnerError, *PageError,
-	// *RequestError; with any of them nothing was applied.
+	// Errors: *SchemaError, *ForkedError, *RestoredError, *OwnerError, *ClashError,
+	// *PageError, *RequestError; with any of them nothing was applied.
 	Sync(ctx context.Context, owner Owner, last *change.Push, parts iter.Seq2[*change.Push, error]) (*change.Pull, error)
 	// Ack records that a device holds everything up to seq and has heard that its log up
 	// to lsn is applied. Both only rise, and are cut to what the master issued. It returns
@@ -144,6 +144,16 @@ type RestoredError struct {
 func (e *RestoredError) Error() string {
 	return fmt.Sprintf("store: the device has seen seq %d, this master's history ends for it at %d (head %d): "+
 		"the master was restored from an older copy", e.Seen, e.Common, e.Head)
+}
+
+// A ClashError says that a device made rows under numbers that rows of others have: with
+// the option ids "renumber" they are two rows, and the device's get other numbers.
+type ClashError struct{ Clashes []*change.Clash }
+
+func (e *ClashError) Error() string {
+	c := e.Clashes[0]
+	return fmt.Sprintf("store: rows of %q were made under numbers that rows of other devices have (%d to %d, and so on): give them numbers from %d on",
+		c.Table, c.IDs[0][0], c.IDs[0][1], c.Next)
 }
 
 // An OwnerError says that a device id belongs to another token.

@@ -211,7 +211,7 @@ func (p *pushing) incoming(t *viewTable, b *change.Block) (in incoming, err erro
 
 // fill makes a batch of rows of a block.
 func (p *pushing) fill(out *batch, in incoming, b *change.Block, from, to int, id change.DeviceID) {
-	out.table, out.regs, out.fresh = in.t.table, in.regs, in.fresh
+	out.table, out.own, out.regs, out.fresh = in.t.table, in.t.own.Name, in.regs, in.fresh
 	out.edits = out.edits[:0]
 	width := len(in.columns)
 	values := make([]change.Value, width*(to-from))
@@ -378,6 +378,8 @@ func checkStamp(s *change.EditStamp, regs change.Bits, head change.Seq, through 
 	switch {
 	case s.LSN < 1 || s.LSN > through:
 		return fmt.Errorf("lsn %d, the push goes through %d", s.LSN, through)
+	case s.Made < 0 || s.Made > s.LSN:
+		return fmt.Errorf("the row was made by lsn %d, its newest is %d", s.Made, s.LSN)
 	case s.Seen < 0 || s.Seen > head || s.Existence < 0 || s.Existence > head:
 		return fmt.Errorf("seen %d, existence seen %d, head is %d", s.Seen, s.Existence, head)
 	case math.IsNaN(s.Weight) || math.Abs(s.Weight) > change.MaxWeight && s.Weight != change.PushedBack:

@@ -16,7 +16,7 @@ type trackCmd struct {
 	Table   string   `arg:"" placeholder:"TABLE" help:"The table; it needs a primary key."`
 	Weight  string   `placeholder:"COLUMN" help:"Column of the semantic weight: of two concurrent changes the heavier wins."`
 	Group   []string `sep:"none" placeholder:"A,B" help:"Columns that mean nothing without each other, such as a text and its embedding. May be given again."`
-	IDs     string   `name:"ids" placeholder:"random|local" help:"Accept an INTEGER PRIMARY KEY: its numbers are random, or this table has one writer."`
+	IDs     string   `name:"ids" placeholder:"random|local|renumber" help:"Accept an INTEGER PRIMARY KEY: its numbers are random, or this table has one writer, or rows that two devices made under one number get others."`
 	Options string   `placeholder:"JSON" help:"All options as velosync_track() takes them, in place of the flags above."`
 	jsonFlag
 }
@@ -61,8 +61,8 @@ func (c *trackCmd) options() (string, error) {
 		}
 		return c.Options, nil
 	}
-	if c.IDs != "" && c.IDs != "random" && c.IDs != "local" {
-		return "", usage("--ids %s: write random if the program draws them at random, or local if only this device inserts", c.IDs)
+	if !change.ValidIDs(c.IDs) {
+		return "", usage("--ids %s: write random if the program draws them at random, local if only this device inserts, or renumber if rows may get other numbers", c.IDs)
 	}
 	o := change.Options{Weight: c.Weight, IDs: c.IDs}
 	for _, g := range c.Group {

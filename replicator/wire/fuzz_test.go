@@ -16,6 +16,7 @@ func FuzzDecodePush(f *testing.F) {
 		f.Add(cborOf(f, body))
 	}
 	f.Add(mustPush(f, pushOf()))
+	f.Add(mustPush(f, madePush()))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		if _, err := DecodePush(doc, fuzzLimits); err != nil && !typed(err) {
 			t.Fatalf("as it is: %T %v", err, err)

@@ -87,6 +87,22 @@ func comparePush() *change.Push {
 	return &change.Push{Device: change.DeviceID{0: 9}, Names: []change.Name{{0: 1}}, Seen: 12, Now: 1_760_000_000_123, Page: 5, Paging: true, Compare: true, Compared: 70}
 }
 
+// madePush has rows that were made, before the table was tracked and after, beside one that
+// was not, and a block without any.
+func madePush() *change.Push {
+	block := func(table int, stamps ...change.EditStamp) change.Block {
+		b := change.Block{Table: table, Regs: 1, Columns: [][]change.Value{nil}, Stamps: stamps}
+		for i := range stamps {
+			b.Keys, b.Columns[0] = append(b.Keys, int64(i+1)), append(b.Columns[0], "x")
+		}
+		return b
+	}
+	return &change.Push{Device: change.DeviceID{0: 9}, Names: []change.Name{{0: 1}}, Now: 1_760_000_000_123, Through: 80, Blocks: []change.Block{
+		block(0, change.EditStamp{LSN: 3}),
+		block(1, change.EditStamp{LSN: 70, Made: 70}, change.EditStamp{LSN: 71}, change.EditStamp{LSN: 80, Made: 4}, change.EditStamp{LSN: 72, Made: 9, Present: true}),
+	}}
+}
+
 // fullPush and fullPull have no zero field, which TestSamples_haveEveryField checks: a
 // field that package change gains must be added here, and so to the wire.
 func fullPush() *change.Push {

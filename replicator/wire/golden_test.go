@@ -41,6 +41,12 @@ func TestGolden(t *testing.T) {
 			want:   func(n int64) any { p := comparePush(); p.Wire = n; return p },
 		},
 		{
+			name:   "v1_made",
+			encode: func() ([]byte, error) { return EncodePush(madePush()) },
+			decode: func(b []byte) (any, error) { return DecodePush(b, Limits{}) },
+			want:   func(n int64) any { p := madePush(); p.Wire = n; return p },
+		},
+		{
 			name:   "v1_push_vectors",
 			encode: func() ([]byte, error) { return EncodePush(vectorPush()) },
 			decode: func(b []byte) (any, error) { return DecodePush(b, Limits{}) },

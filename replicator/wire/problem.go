@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+
+	"github.com/velosync/velosync/capture/change"
 )
 
 // ProblemType is the media type of every error answer (RFC 9457).
@@ -24,6 +26,7 @@ const (
 	CodeRestored       = "restored"        // 409: the master is an older copy; see Common
 	CodeSchemaUnknown  = "schema-unknown"  // 409: send the tables with the push
 	CodeSchemaMismatch = "schema-mismatch" // 409: the tables do not fit the space's
+	CodeClash          = "clash"           // 409: rows need other numbers; see Clashes
 	CodePage           = "page-gone"       // 409: push again, the page's pull is over
 	CodePart           = "part-missing"    // 409: the parts before this one are not there; send the push again from part 0
 	CodeTimeout        = "timeout"         // 408: the body came too slowly; send less at a time
@@ -52,6 +55,8 @@ type Problem struct {
 	Owned bool `json:"owned,omitempty"`
 	// Table names the table at fault, with CodeSchemaMismatch.
 	Table string `json:"table,omitempty"`
+	// Clashes, with CodeClash, say which rows need other numbers.
+	Clashes []*change.Clash `json:"clashes,omitempty"`
 }
 
 func (p *Problem) Error() string {

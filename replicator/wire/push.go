@@ -28,6 +28,7 @@ type wirePush struct {
 	Compared    int64        `cbor:"17,keyasint,omitempty"`
 	Fresh       []uint32     `cbor:"18,keyasint,omitempty"`
 	Renames     []wireRename `cbor:"19,keyasint,omitempty"`
+	Made        [][]byte     `cbor:"20,keyasint,omitempty"`
 }
 
 // A wireRename has 0 for the table itself, and 1 + the place of a column.
@@ -65,6 +66,7 @@ func EncodePush(p *change.Push) ([]byte, error) {
 		Page:    int64(p.Page),
 		Paging:  p.Paging,
 		Compare: p.Compare, Compared: int64(p.Compared),
+		Made: packMade(p.Blocks),
 	}
 	for _, c := range p.Fresh {
 		if c.Table < 0 || c.Column < 0 || c.Table > math.MaxUint16 || c.Column > math.MaxUint16 {
@@ -142,8 +144,10 @@ func DecodePush(body []byte, l Limits) (*change.Push, error) {
 			}
 			p.Renames = append(p.Renames, change.Rename{ColumnRef: change.ColumnRef{Table: int(r.Table), Column: int(r.Column) - 1}, From: string(r.From)})
 		}
-		p.Blocks, err = unpackBlocks(d, w.Blocks, true)
-		return err
+		if p.Blocks, err = unpackBlocks(d, w.Blocks, true); err != nil {
+			return err
+		}
+		return unpackMade(d, p.Blocks, w.Made)
 	})
 	if err != nil {
 		return nil, err

@@ -92,10 +92,10 @@ func TestPush_leavesOutEmptyBlocks(t *testing.T) {
 	}
 }
 
-// A field that the messages gain must travel: give it a value in fullPush, comparePush or fullPull.
+// A field that the messages gain must travel: give it a value in fullPush, comparePush, madePush or fullPull.
 func TestSamples_haveEveryField(t *testing.T) {
 	missing := map[string]bool{}
-	for _, samples := range [][]any{{fullPush(), comparePush()}, {fullPull()}} {
+	for _, samples := range [][]any{{fullPush(), comparePush(), madePush()}, {fullPull()}} {
 		zero, seen := map[string]bool{}, map[string]bool{}
 		for _, v := range samples {
 			visit(reflect.ValueOf(v), zero, seen)
@@ -151,6 +151,7 @@ func TestEncodePush_refuses(t *testing.T) {
 		{"delete with columns", func(p *change.Push) { p.Blocks[0].Delete = true }, "a delete has registers"},
 		{"infinite weight", func(p *change.Push) { p.Blocks[0].Stamps[2].Weight = math.Inf(1) }, "row 2: the weight is +Inf"},
 		{"negative lsn", func(p *change.Push) { p.Blocks[0].Stamps[0].LSN = -1 }, "row 0: a stamp counts below 0"},
+		{"made after it", func(p *change.Push) { s := &p.Blocks[0].Stamps[0]; s.Made = s.LSN + 1 }, "row 0: the row was made by lsn"},
 		{"negative existence", func(p *change.Push) { p.Blocks[0].Stamps[0].Existence = -1 }, "row 0: a stamp counts below 0"},
 		{"register of another block", func(p *change.Push) { p.Blocks[0].Stamps[1].Regs[0].Reg = 1 }, "register 1 is none of the block's"},
 		{"registers out of order", func(p *change.Push) { p.Blocks[0].Stamps[1].Regs[1].Reg = 2 }, "register 2 after 2"},

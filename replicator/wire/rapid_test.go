@@ -113,6 +113,10 @@ func anyStamp(t *rapid.T, regs change.Bits) change.EditStamp {
 		Time:      anyInt().Draw(t, "time"),
 		Weight:    rapid.Float64Range(-1e9, 1e9).Draw(t, "weight"),
 	}
+	if s.LSN > 0 && rapid.IntRange(0, 3).Draw(t, "is made") == 0 {
+		s.Made = change.LSN(rapid.Int64Range(1, int64(s.LSN)).Draw(t, "made"))
+		s.Present = rapid.Bool().Draw(t, "present")
+	}
 	regs.Each(func(r int) {
 		if rapid.IntRange(0, 5).Draw(t, "odd") == 0 {
 			s.Regs = append(s.Regs, change.RegEdit{Reg: r, Seen: change.Seq(seq.Draw(t, "seen")), LSN: change.LSN(seq.Draw(t, "lsn"))})

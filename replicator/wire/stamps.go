@@ -60,6 +60,8 @@ func checkStamp(b *change.Block, s *change.EditStamp, row int) error {
 	switch {
 	case s.LSN < 0 || s.Seen < 0 || s.Existence < 0:
 		return badRow(row, "a stamp counts below 0: lsn %d, seen %d, existence %d", s.LSN, s.Seen, s.Existence)
+	case s.Made < 0 || s.Made > s.LSN:
+		return badRow(row, "the row was made by lsn %d, its newest is %d", s.Made, s.LSN)
 	case math.IsNaN(s.Weight) || math.IsInf(s.Weight, 0):
 		return badRow(row, "the weight is %v, want a finite number", s.Weight)
 	}

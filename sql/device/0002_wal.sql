@@ -5,7 +5,7 @@
 CREATE TABLE IF NOT EXISTS _velosync_wal (
   lsn    INTEGER PRIMARY KEY,
   tbl    INTEGER NOT NULL,               -- _velosync_table.id
-  op     TEXT    NOT NULL,               -- I, U, D; E: about to be evicted by a REPLACE; T: touched by hand;
+  op     TEXT    NOT NULL,               -- I, U, D; P: there before the table was tracked; E: about to be evicted by a REPLACE; T: touched by hand;
                                          -- B: pushed back after a master's restore; X: spent
   pk     NOT NULL,                       -- the key value itself, a composite key as JSON array
   cols   INTEGER NOT NULL,               -- bit i: register i changed; -1: all

@@ -12,7 +12,7 @@ FROM _velosync_state s, _velosync_sync y;
 
 CREATE VIEW IF NOT EXISTS velosync_pending AS
 SELECT p.tbl, p."key",
-  CASE v.op WHEN 'D' THEN 'delete' WHEN 'I' THEN 'insert' WHEN 'T' THEN 'touch' WHEN 'E' THEN 'replaced' WHEN 'B' THEN 'push back' ELSE 'update' END AS op,
+  CASE v.op WHEN 'D' THEN 'delete' WHEN 'I' THEN 'insert' WHEN 'P' THEN 'insert' WHEN 'T' THEN 'touch' WHEN 'E' THEN 'replaced' WHEN 'B' THEN 'push back' ELSE 'update' END AS op,
   p.columns, p.mutations, p.first_lsn, p.last_lsn, p.since
 FROM (
   SELECT t.name AS tbl, w.pk AS "key", group_concat(DISTINCT r.columns) AS columns,

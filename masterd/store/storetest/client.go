@@ -59,6 +59,8 @@ type edit struct {
 	lsn    change.LSN
 	weight float64
 	time   int64
+	made   change.LSN // the row was made by it, in a table that renumbers
+	was    bool       // before the table was tracked
 }
 
 func put(table string, key change.Value, set values) edit {
@@ -213,7 +215,7 @@ func (c *client) add(blocks []change.Block, e edit) []change.Block {
 	if e.at {
 		seen = e.seen
 	}
-	b.Stamps = append(b.Stamps, change.EditStamp{LSN: e.lsn, Seen: seen, Existence: seen, Time: e.time, Weight: e.weight})
+	b.Stamps = append(b.Stamps, change.EditStamp{LSN: e.lsn, Seen: seen, Existence: seen, Time: e.time, Weight: e.weight, Made: e.made, Present: e.was})
 	return blocks
 }
 

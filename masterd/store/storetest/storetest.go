@@ -40,6 +40,7 @@ func Run(t *testing.T, c Config) {
 		{"Resolve", testResolve},
 		{"Orders", testOrders},
 		{"Constraints", testConstraints},
+		{"Clash", testClash},
 		{"Schema", testSchema},
 		{"Hostile", testHostile},
 		{"Retention", testRetention},
