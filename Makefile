@@ -75,7 +75,7 @@ BENCH_VECTOR ?=
 .PHONY: bench-vector bench-vector-quick
 bench-vector:
 	@.ci/setup gcc
-	@sqlfuncs/bench-vector/setup
+	@sqlfuncs/bench-vector/setup $(BENCH_VECTOR)
 	@mkdir -p bin dist/bench-vector
 	cd sqlfuncs/bench-vector && $(GO) build -o ../../bin/bench-vector .
 	bin/bench-vector -source sqlfuncs/bench-vector -out dist/bench-vector $(BENCH_VECTOR)

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"image/color"
 	"math"
@@ -12,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -22,18 +22,12 @@ import (
 
 // report writes results.jsonl, table.md, summary.md and the plot to dir, and prints the table.
 func report(dir string, s *set, records []record, left []string) error {
-	var lines strings.Builder
-	for _, r := range records {
-		if err := json.NewEncoder(&lines).Encode(r); err != nil {
-			return err
-		}
-	}
-	if err := os.WriteFile(filepath.Join(dir, "results.jsonl"), []byte(lines.String()), 0o644); err != nil {
+	if err := writeRecords(dir, records); err != nil {
 		return err
 	}
 	full := table(s, records, left)
 	fmt.Print(full)
-	for name, text := range map[string]string{"table.md": full, "summary.md": table(s, summary(records), left)} {
+	for name, text := range map[string]string{"table.md": full, "summary.md": summaryTable(s, records, left)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return err
 		}
@@ -48,64 +42,102 @@ func report(dir string, s *set, records []record, left []string) error {
 	return nil
 }
 
-// enough is the recall that the summary compares at.
-const enough = 0.95
+// targets are the recalls that the summary compares at.
+var targets = []float64{0.95, 0.98, 0.99}
 
-// summary has one record a peer: the fastest with enough recall, or where none has, the one with
-// the most.
-func summary(records []record) []record {
-	best := make(map[string]record)
-	var peers []string
+// cheapest returns the fastest of the records with this recall; false if there is none.
+func cheapest(records []record, recall float64) (best record, ok bool) {
 	for _, r := range records {
-		old, ok := best[line(r)]
-		if !ok {
-			peers = append(peers, line(r))
-		}
-		if !ok || r.Recall >= enough && (old.Recall < enough || r.P50 < old.P50) || r.Recall > old.Recall && old.Recall < enough {
-			best[line(r)] = r
+		if r.Recall >= recall && (!ok || r.P50 < best.P50) {
+			best, ok = r, true
 		}
 	}
-	var list []record
-	for _, peer := range peers {
-		list = append(list, best[peer])
-	}
-	return list
+	return best, ok
 }
 
-// table is Markdown that reads well in a terminal too.
-func table(s *set, records []record, left []string) string {
-	head := []string{"", "recall@10", "p50 ms", "p95 ms", "build s", "bytes a row", "cold ms", "insert ms", "1 % filter ms (recall)", "half deleted"}
-	rows := [][]string{head}
-	for _, r := range records {
-		filter := "–"
-		if r.Filter > 0 {
-			filter = fmt.Sprintf("%s (%.3f)", number(r.Filter), r.FilterRecall)
+// summaryTable has a line a peer. What depends on how it searches is that of the way to a recall of
+// 0.95 or, where there is none, to its best.
+func summaryTable(s *set, records []record, left []string) string {
+	rows := [][]string{{"", "ms at 0.95", "ms at 0.98", "ms at 0.99", "best recall", "build s", "build MB", "search MB", "bytes a row", "cold ms", "insert ms", "1 % filter ms", "half deleted"}}
+	for _, peer := range peersOf(records) {
+		best := slices.MaxFunc(peer, func(a, b record) int { return cmp.Compare(a.Recall, b.Recall) })
+		r, ok := cheapest(peer, targets[0])
+		if !ok {
+			r = best
 		}
-		shrink := "–"
-		if r.Shrink > 0 {
-			shrink = fmt.Sprintf("%.0f %%", 100*r.Shrink)
+		cells := []string{r.name(line(r))}
+		for _, target := range targets {
+			cell := "–"
+			if at, ok := cheapest(peer, target); ok {
+				cell = number(at.P50)
+			}
+			cells = append(cells, cell)
 		}
-		name := r.Peer + ", " + r.Mode
-		if r.InMemory {
-			name += " *"
-		}
-		recall := "–"
-		if r.Recall > 0 {
-			recall = fmt.Sprintf("%.3f", r.Recall)
-		}
-		rows = append(rows, []string{name, recall, number(r.P50), number(r.P95), number(r.BuildSeconds),
-			fmt.Sprintf("%.0f", r.RowBytes), number(r.Cold), number(r.Insert), filter, shrink})
+		rows = append(rows, append(append(cells, fmt.Sprintf("%.3f", best.Recall)), r.costs()...))
 	}
-	widths := make([]int, len(head))
+	return markdown(rows) + about(s, left)
+}
+
+// table has a line for each way to search.
+func table(s *set, records []record, left []string) string {
+	rows := [][]string{{"", "recall@10", "p50 ms", "p95 ms", "build s", "build MB", "search MB", "bytes a row", "cold ms", "insert ms", "1 % filter ms", "half deleted"}}
+	for _, r := range records {
+		cells := []string{r.name(r.Peer + ", " + r.Mode), fmt.Sprintf("%.3f", r.Recall), number(r.P50), number(r.P95)}
+		rows = append(rows, append(cells, r.costs()...))
+	}
+	return markdown(rows) + about(s, left)
+}
+
+// peersOf returns the records of each line of the plot, in the order they came in.
+func peersOf(records []record) [][]record {
+	var peers [][]record
+	for _, r := range records {
+		at := slices.IndexFunc(peers, func(p []record) bool { return line(p[0]) == line(r) })
+		if at < 0 {
+			at, peers = len(peers), append(peers, nil)
+		}
+		peers[at] = append(peers[at], r)
+	}
+	return peers
+}
+
+func (r record) name(name string) string {
+	if r.Rows > 0 {
+		name += fmt.Sprintf(", first %d rows", r.Rows)
+	}
+	if r.InMemory {
+		name += " *"
+	}
+	return name
+}
+
+// costs are the columns that both tables have.
+func (r record) costs() []string {
+	cells := []string{number(r.BuildSeconds), number(r.BuildMB), number(r.SearchMB), fmt.Sprintf("%.0f", r.RowBytes), number(r.Cold), number(r.Insert), "–", "–"}
+	if r.MappedMB > 0 {
+		cells[2] += " (" + number(r.MappedMB) + ")"
+	}
+	if r.Filter > 0 {
+		cells[6] = fmt.Sprintf("%s (%.3f)", number(r.Filter), r.FilterRecall)
+	}
+	if r.Shrink > 0 {
+		cells[7] = fmt.Sprintf("%.0f %%", 100*r.Shrink)
+	}
+	return cells
+}
+
+// markdown lays out a table that reads well in a terminal too.
+func markdown(rows [][]string) string {
+	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
-			widths[i] = max(widths[i], len([]rune(cell)))
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
 	var b strings.Builder
 	for n, row := range rows {
 		for i, cell := range row {
-			pad := strings.Repeat(" ", widths[i]-len([]rune(cell)))
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
 			if i == 0 {
 				fmt.Fprintf(&b, "| %s%s |", cell, pad)
 			} else {
@@ -124,9 +156,17 @@ func table(s *set, records []record, left []string) string {
 			b.WriteByte('\n')
 		}
 	}
+	return b.String()
+}
+
+// about says what was measured, and what was not.
+func about(s *set, left []string) string {
+	var b strings.Builder
 	fmt.Fprintf(&b, "\n%d x %d float32, %s; cosine, k = 10, %d queries that are not among the rows; one thread each, on %s/%s, %s.\n",
 		s.Rows, s.Dims, s.What, s.Queries, runtime.GOOS, runtime.GOARCH, processor())
-	b.WriteString("* is an index in memory that a program saves and loads as a whole. A row's own vector is in the bytes. – is what a peer does not offer or was not measured.\n")
+	b.WriteString("* (dashed) is an index in memory, which a program loads as a whole. – is what a peer does not offer or was not measured. " +
+		"MB are the most that was resident, in a process that builds and in a fresh one that searches; in brackets, mapped files. " +
+		"A row's own vector is in the bytes.\n")
 	for _, reason := range left {
 		fmt.Fprintf(&b, "Left out: %s.\n", strings.TrimSuffix(reason, "."))
 	}
@@ -138,9 +178,9 @@ func number(x float64) string {
 	switch {
 	case x == 0:
 		return "–"
-	case x >= 100:
+	case x >= 99.95:
 		return fmt.Sprintf("%.0f", x)
-	case x >= 10:
+	case x >= 9.995:
 		return fmt.Sprintf("%.1f", x)
 	}
 	return fmt.Sprintf("%.*f", min(4, 2-int(math.Floor(math.Log10(x)))), x)
@@ -157,9 +197,13 @@ func processor() string {
 	return "unknown processor"
 }
 
-// colours are Okabe and Ito's, which stay apart for colour-blind eyes; ours is the strong blue.
-var colours = []color.RGBA{{0, 114, 178, 255}, {0, 114, 178, 255}, {230, 159, 0, 255}, {0, 158, 115, 255}, {204, 121, 167, 255},
-	{213, 94, 0, 255}, {86, 180, 233, 255}, {120, 120, 120, 255}, {160, 140, 20, 255}, {110, 60, 160, 255}}
+// colours are those of the runners: Okabe and Ito's, which stay apart for colour-blind eyes, and
+// some more. Ours are the strong blue.
+var colours = map[string]color.RGBA{
+	"velosync": {0, 114, 178, 255}, "velosync_knn": {0, 114, 178, 255},
+	"sqlite-vec": {0, 158, 115, 255}, "sqlite-vector": {140, 86, 75, 255}, "libsql": {204, 121, 167, 255}, "lancedb": {120, 120, 120, 255},
+	"vectorlite": {110, 60, 160, 255}, "coder-hnsw": {0, 0, 0, 255}, "usearch": {230, 159, 0, 255}, "hnswlib": {213, 94, 0, 255}, "faiss": {86, 180, 233, 255},
+}
 
 // leastRecall is where the plot begins: nobody wants less.
 const leastRecall = 0.8
@@ -179,17 +223,11 @@ func savePlot(file string, s *set, records []record) error {
 	p.Legend.Left, p.Legend.Top = false, false
 	p.Legend.ThumbnailWidth, p.Legend.Padding = vg.Points(24), vg.Points(2)
 	p.Add(plotter.NewGrid())
-	var peers []string
-	for _, r := range records {
-		if !slices.Contains(peers, line(r)) {
-			peers = append(peers, line(r))
-		}
-	}
 	least, most := math.Inf(1), 0.0
-	for i, peer := range peers {
+	for _, peer := range peersOf(records) {
 		var points plotter.XYs
-		for _, r := range records {
-			if line(r) == peer && r.Recall >= leastRecall {
+		for _, r := range peer {
+			if r.Recall >= leastRecall {
 				points = append(points, plotter.XY{X: r.P50, Y: r.Recall})
 				least, most = min(least, r.P50), max(most, r.P50)
 			}
@@ -197,21 +235,23 @@ func savePlot(file string, s *set, records []record) error {
 		if len(points) == 0 {
 			continue
 		}
-		slices.SortFunc(points, func(a, b plotter.XY) int { return cmp.Compare(a.X, b.X) })
 		lines, dots, err := plotter.NewLinePoints(points)
 		if err != nil {
 			return err
 		}
-		lines.Color, dots.Color, dots.Shape = colours[i%len(colours)], colours[i%len(colours)], draw.CircleGlyph{}
+		lines.Color, dots.Color, dots.Shape = colours[peer[0].Runner], colours[peer[0].Runner], draw.CircleGlyph{}
 		lines.Width, dots.Radius = vg.Points(1.2), vg.Points(2.5)
-		if strings.HasPrefix(peer, "VeloSync") {
+		if peer[0].InMemory {
+			lines.Dashes = []vg.Length{vg.Points(4), vg.Points(2)}
+		}
+		if exact(peer[0]) {
+			dots.Shape, dots.Radius = draw.BoxGlyph{}, vg.Points(3)
+		}
+		if strings.HasPrefix(peer[0].Peer, "VeloSync") {
 			lines.Width, dots.Radius = vg.Points(2.6), vg.Points(4)
-			if len(points) == 1 {
-				dots.Shape = draw.BoxGlyph{}
-			}
 		}
 		p.Add(lines, dots)
-		p.Legend.Add(peer, lines, dots)
+		p.Legend.Add(peer[0].name(line(peer[0])), lines, dots)
 	}
 	if most == 0 {
 		return fmt.Errorf("no peer has a recall of %g", leastRecall)
@@ -231,10 +271,16 @@ func savePlot(file string, s *set, records []record) error {
 	return os.WriteFile(file, image, 0o644)
 }
 
-// line is what the plot calls a peer: its modes are one line, exact ones stand alone.
+func exact(r record) bool { return strings.Contains(r.Mode, "exact") }
+
+// line is what the plot calls a peer: its modes are one line, exact ones stand alone. What a mode has
+// before a comma tells apart the indexes of a peer.
 func line(r record) string {
-	if strings.Contains(r.Mode, "exact") {
+	if exact(r) {
 		return r.Peer + ", " + r.Mode
+	}
+	if kind, _, ok := strings.Cut(r.Mode, ","); ok {
+		return r.Peer + ", " + kind
 	}
 	return r.Peer
 }

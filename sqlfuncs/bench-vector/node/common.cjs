@@ -1,5 +1,6 @@
-// What the runners in Node share. A runner is called with the folder of the vectors and one for its
-// files, and prints a JSON line for each way to search; the fields are those of record in main.go.
+// What the runners in Node share. A runner is called with "build", the folder of the vectors and one
+// for its files, and prints a JSON line for each way to search; the fields are those of record in
+// peers.go. It calls itself with "search" for what a fresh process has to measure.
 'use strict'
 const fs = require('fs')
 const path = require('path')
@@ -11,20 +12,46 @@ function rows (file, width, Type) {
   return Array.from({ length: all.length / width }, (_, i) => all.subarray(i * width, (i + 1) * width))
 }
 
-function readSet (dir, queriesOnly = false) {
+// readSet reads all but the rows of base.
+function readSet (dir) {
   const set = JSON.parse(fs.readFileSync(path.join(dir, 'meta.json')))
   set.dir = dir
   set.query = rows(path.join(dir, 'query.f32'), set.dims, Float32Array)
-  if (!queriesOnly) {
-    set.base = rows(path.join(dir, 'base.f32'), set.dims, Float32Array)
-    set.extra = rows(path.join(dir, 'extra.f32'), set.dims, Float32Array)
-    set.truth = rows(path.join(dir, 'truth.i32'), 10, Int32Array)
-    set.filter = rows(path.join(dir, 'filter.i32'), 10, Int32Array)
-  }
+  set.extra = rows(path.join(dir, 'extra.f32'), set.dims, Float32Array)
   return set
 }
 
+// batches reads the rows of base, n at a time: so a runner has no more of them in memory than its
+// peer has. A batch is good until the next one.
+function * batches (set, n) {
+  const file = fs.openSync(path.join(set.dir, 'base.f32'))
+  const values = new Float32Array(Math.min(n, set.rows) * set.dims)
+  for (let first = 0; first < set.rows; first += n) {
+    const size = Math.min(n, set.rows - first)
+    const part = values.subarray(0, size * set.dims)
+    const read = fs.readSync(file, part)
+    if (read !== part.byteLength) throw new Error(`${set.dir}: the rows end at ${first}`)
+    yield { first, size, values: part, row: (i) => part.subarray(i * set.dims, (i + 1) * set.dims) }
+  }
+  fs.closeSync(file)
+}
+
 const now = () => Number(process.hrtime.bigint()) / 1e6
+
+// deadline tells whether building an index is to be stopped.
+function deadline () {
+  const until = now() + 1000 * Number(process.env.VELOSYNC_BENCH_BUILD_SECONDS)
+  return () => now() > until
+}
+
+// memory returns the most memory in MB that this process has had resident, and how much it now has
+// of mapped files; zeros where there is no /proc.
+function memory () {
+  let status = ''
+  try { status = fs.readFileSync('/proc/self/status', 'utf8') } catch {}
+  const field = (name) => Number((status.match(new RegExp(`^${name}:\\s*(\\d+) kB`, 'm')) || [0, 0])[1]) / 1000
+  return { peak: field('VmHWM'), mapped: field('RssFile') }
+}
 
 // bytes is the size of a file or of everything in a folder.
 function bytes (file) {
@@ -33,40 +60,64 @@ function bytes (file) {
   return info.isDirectory() ? fs.readdirSync(file).reduce((sum, name) => sum + bytes(path.join(file, name)), 0) : info.size
 }
 
-// timeSearches calls search with the first n queries, after three to warm up.
-async function timeSearches (set, n, truth, search) {
-  n = Math.min(n, set.query.length)
-  for (const q of set.query.slice(0, 3)) await search(q)
-  const times = []
-  let hits = 0
-  for (let i = 0; i < n; i++) {
-    const start = now()
-    const ids = await search(set.query[i])
-    times.push(now() - start)
-    const want = new Set(truth[i])
-    for (const id of ids) if (want.has(Number(id))) hits++
-  }
-  times.sort((a, b) => a - b)
-  return { recall: hits / n / 10, p50_ms: times[n >> 1], p95_ms: times[Math.floor(n * 0.95)] }
+// truth returns the file with the truth among the first rows.
+function truth (set, count, work) {
+  if (count === set.rows) return path.join(set.dir, 'truth.i32')
+  const file = path.join(work, 'truth.i32')
+  run(process.env.VELOSYNC_BENCH, 'truth', set.dir, count, file)
+  return file
 }
 
-// cold runs script in three fresh processes, which print the milliseconds from open to answer.
-function cold (script, ...args) {
-  const times = []
-  for (let i = 0; i < 3; i++) {
-    const run = spawnSync(process.execPath, [script, 'cold', ...args.map(String)], { encoding: 'utf8' })
-    if (run.status !== 0) throw new Error(run.stderr)
-    times.push(parseFloat(run.stdout))
+function run (program, ...args) {
+  const done = spawnSync(program, args.map(String), { encoding: 'utf8' })
+  if (done.status !== 0) throw new Error(done.stderr || String(done.error))
+  return done.stdout
+}
+
+// search measures in a fresh process that opens file: first all of it with up to count queries, then
+// twice more how long the first answer takes, of which the median counts.
+function search (set, file, count, truthFile, ...mode) {
+  const found = [count, 0, 0].map((n) => JSON.parse(run(process.execPath, process.argv[1], 'search', set.dir, file, n, truthFile, ...mode)))
+  found[0].cold_ms = found.map((f) => f.cold_ms).sort((a, b) => a - b)[1]
+  return found[0]
+}
+
+// measureSearch is that process. open(set, file, ...mode) returns a function from query to ids.
+async function measureSearch (open, dir, file, count, truthFile, ...mode) {
+  const set = readSet(dir)
+  const start = now()
+  const answer = await open(set, file, ...mode)
+  if ((await answer(set.query[0])).length !== 10) throw new Error('not ten results')
+  const found = { cold_ms: now() - start }
+  if (Number(count) > 0) {
+    const warm = now()
+    for (const q of set.extra) {
+      if (now() - warm > 1000) break
+      await answer(q)
+    }
+    const wanted = rows(truthFile, 10, Int32Array)
+    const times = []
+    let hits = 0
+    for (let i = 0; i < Math.min(count, set.query.length); i++) {
+      const start = now()
+      const ids = await answer(set.query[i])
+      times.push(now() - start)
+      const want = new Set(wanted[i])
+      for (const id of ids) if (want.has(Number(id))) hits++
+    }
+    times.sort((a, b) => a - b)
+    const { peak, mapped } = memory()
+    Object.assign(found, { recall: hits / times.length / 10, p50_ms: times[times.length >> 1], p95_ms: times[Math.floor(times.length * 0.95)], search_mb: peak, mapped_mb: mapped })
   }
-  return times.sort((a, b) => a - b)[1]
+  print(found)
 }
 
 function print (record) { console.log(JSON.stringify(record)) }
 
-// main calls measure(set, work), or open(args) where the runner calls itself for a cold start.
+// main calls measure(set, work), or open for a search.
 function main (measure, open) {
-  const args = process.argv.slice(2)
-  const work = args[0] === 'cold' ? open(...args.slice(1)) : measure(readSet(args[0]), args[1])
+  const args = process.argv.slice(3)
+  const work = process.argv[2] === 'search' ? measureSearch(open, ...args) : measure(readSet(args[0]), args[1])
   work.then(() => process.exit(0), (err) => { console.error(err.message || err); process.exit(1) })
 }
 
@@ -76,4 +127,4 @@ function version (name) {
   return JSON.parse(fs.readFileSync(path.join(dir, 'package.json'))).version
 }
 
-module.exports = { readSet, now, bytes, timeSearches, cold, print, main, version }
+module.exports = { batches, now, deadline, memory, bytes, truth, search, print, main, version }

@@ -10,34 +10,40 @@ async function measure (set, work) {
   const file = path.join(work, 'index')
   const index = create(set.dims, 64)
   const start = c.now()
-  set.base.forEach((v, id) => index.add(BigInt(id), v))
-  const build = (c.now() - start) / 1000
+  const rows = add(index, set)
+  const common = { peer: `usearch ${c.version('usearch')}`, in_memory: true, build_s: (c.now() - start) / 1000, build_mb: c.memory().peak }
+  if (rows < set.rows) common.rows = rows
   index.save(file)
   const size = c.bytes(file)
-  const records = []
-  for (const ef of [16, 32, 64, 128, 256, 512]) {
-    const loaded = create(set.dims, ef) // the width of a search is fixed when an index is made
-    loaded.load(file)
-    records.push({ mode: `ef=${ef}`, cold_ms: c.cold(__filename, set.dir, file, ef),
-      ...await c.timeSearches(set, 500, set.truth, async (q) => loaded.search(q, 10, 1).keys) })
-  }
+  common.row_bytes = size / rows
+  const truth = c.truth(set, rows, work)
+  const records = [16, 32, 64, 128, 256, 512].map((ef) => ({ mode: `ef=${ef}`, ...c.search(set, file, 500, truth, ef) }))
   const inserts = c.now()
   set.extra.forEach((v, i) => index.add(BigInt(set.rows + i), v))
-  const insert = (c.now() - inserts) / set.extra.length
-  for (let id = 1; id < set.rows; id += 2) index.remove(BigInt(id))
+  common.insert_ms = (c.now() - inserts) / set.extra.length
+  for (let id = 1; id < rows; id += 2) index.remove(BigInt(id))
   index.save(file)
-  for (const r of records) {
-    c.print({ peer: `usearch ${c.version('usearch')}`, in_memory: true, build_s: build, row_bytes: size / set.rows, insert_ms: insert, shrink: c.bytes(file) / size, ...r })
-  }
+  common.shrink = c.bytes(file) / size
+  for (const r of records) c.print({ ...common, ...r })
 }
 
-async function open (dir, file, ef) {
-  const set = c.readSet(dir, true)
-  const start = c.now()
+// add returns how many rows are in the index before the building is stopped.
+function add (index, set) {
+  const late = c.deadline()
+  for (const batch of c.batches(set, 1000)) {
+    for (let i = 0; i < batch.size; i++) {
+      index.add(BigInt(batch.first + i), batch.row(i))
+      if (late()) return batch.first + i + 1
+    }
+  }
+  return set.rows
+}
+
+// open loads the index; the width of a search is fixed when it is made.
+async function open (set, file, ef) {
   const index = create(set.dims, Number(ef))
   index.load(file)
-  index.search(set.query[0], 10, 1)
-  console.log(c.now() - start)
+  return async (q) => index.search(q, 10, 1).keys
 }
 
 c.main(measure, open)
