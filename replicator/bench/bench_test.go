@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,11 +18,12 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // tiny is enough to run everything once, and says nothing of speed.
-var tiny = sizes{rows: 400, pairs: 2, singles: 20, batched: 80, thousand: 40, writes: 3, gap: time.Millisecond, scans: 2, devices: []int{1, 2}}
+var tiny = sizes{rows: 400, pairs: 2, singles: 20, batched: 80, thousand: 40, writes: 3, gap: time.Millisecond, scans: 2, devices: []int{1, 2},
+	arrivals: []arrival{{rows: 1, commits: 2, gap: time.Millisecond}, {rows: 20, commits: 2, gap: 2 * time.Millisecond}}, calm: time.Millisecond}
 
 func TestMeasureAll(t *testing.T) {
 	dir := t.TempDir()
-	rows, err := measureAll(t.Context(), tiny, nil, dir, t.Logf)
+	rows, err := (&bench{size: tiny, say: t.Logf}).measureAll(t.Context(), nil, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +44,7 @@ func TestMeasureAll(t *testing.T) {
 		"1k rows changed 100 times offline", "1k rows changed 100 times offline: log before", "1k rows changed 100 times offline: log after",
 		"one fsync of a 4 KiB append, p50", "one HTTP round trip, p50", "write on A seen on B, p50", "write on A seen on B, p95",
 		"exact ORDER BY cosine_similarity LIMIT 10, 400 x 384",
+		"search while rows arrive by sync, before, recall@10", "search while rows arrive by sync, 20 a commit, 10,000 rows/s, p95", "search while rows arrive by sync, after, p50",
 		"metadata of a row that 1 device wrote: device", "metadata of a row that 2 devices wrote: master",
 	} {
 		if !slices.ContainsFunc(rows, func(r row) bool { return r.Work == want }) {
@@ -125,5 +129,41 @@ func TestNumber(t *testing.T) {
 		if got := number(v); got != want {
 			t.Errorf("%v prints as %s, want %s", v, got, want)
 		}
+	}
+}
+
+// TestReadPool reads a folder of the shape that bench-vector makes.
+func TestReadPool(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, data string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := readPool(dir); err == nil || !strings.Contains(err.Error(), "dist/bench-vector/data") {
+		t.Errorf("no set: %v", err)
+	}
+	write("meta.json", `{"name":"words","what":"words","rows":3,"dims":2,"queries":1}`)
+	write("base.f32", "aaaabbbbccccddddeeeeffff")
+	write("query.f32", "gggghhhh")
+	p, err := readPool(dir)
+	if err != nil || p.what != "words" || fmt.Sprintf("%s %s", p.rows, p.queries) != "[aaaabbbb ccccdddd eeeeffff] [gggghhhh]" {
+		t.Errorf("%q %s, %v", p.rows, p.queries, err)
+	}
+	write("query.f32", "gggghhhhi")
+	if _, err := readPool(dir); err == nil || !strings.Contains(err.Error(), "9 bytes are no vectors of 2 dimensions") {
+		t.Errorf("cut: %v", err)
+	}
+}
+
+func TestAddLookups(t *testing.T) {
+	b := &bench{size: tiny, dir: t.TempDir()}
+	b.addLookups([]lookup{
+		{Phase: "before", Took: 2, Checked: true, Recall: 1}, {Phase: "before", Took: 4},
+		{Phase: "after", Took: 9, Checked: true, Recall: 0.5, Changed: 7}, {Phase: "after", Took: 9, Checked: true, Recall: 0.7, Changed: 3},
+	}, "rows")
+	if len(b.rows) != 6 || b.rows[0].Figure != 3 || b.rows[2].Figure != 1 || b.rows[3].Ratio != 3 || b.rows[5].Figure != 0.6 || !strings.Contains(b.rows[3].Note, "7 at most, 3 at the end") {
+		t.Errorf("%+v", b.rows)
 	}
 }

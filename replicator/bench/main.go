@@ -4,6 +4,7 @@
 //	make bench
 //	go run ./replicator/bench --quick
 //	go run ./replicator/bench --only sync --cpuprofile push.out
+//	go run ./replicator/bench --only search --vectors dist/bench-vector/data/text-100000 --searches searches.jsonl
 //
 // Rows are docs(id uuid text, title 30 B, body 200 B, embedding 384 x float32, weight,
 // updated_at), 1,822 bytes packed. Everything lies in a temporary directory, which is
@@ -42,6 +43,8 @@ type cli struct {
 	Only       []string `placeholder:"PART" help:"Measure only these, separated by commas: ${parts}."`
 	JSON       bool     `help:"Print JSON, one object a line."`
 	Dir        string   `placeholder:"DIR" help:"Where the temporary directory is made: its file system is measured too (the system's own place)."`
+	Vectors    string   `placeholder:"DIR" help:"Search among the vectors in this folder, one of dist/bench-vector/data (synthetic clusters)."`
+	Searches   string   `placeholder:"FILE" help:"Write each search while rows arrive, a line of JSON, with the changed rows and the recall."`
 	CPUProfile string   `name:"cpuprofile" placeholder:"FILE" help:"Write a CPU profile."`
 }
 
@@ -56,13 +59,23 @@ type sizes struct {
 	gap      time.Duration
 	scans    int
 	devices  []int // numbers of devices that write each row
+	arrivals []arrival
+	calm     time.Duration // of searching before rows arrive, and after
 }
 
 func sizesFor(rows int) sizes {
 	s := sizes{rows: rows, pairs: 5, singles: 5000, batched: 20_000, thousand: 1000, writes: 300, gap: 10 * time.Millisecond, scans: 15, devices: []int{1, 10, 100}}
+	seconds := 10
 	if rows < 50_000 {
 		s.singles, s.batched, s.devices = 2000, 10_000, []int{1, 10}
+		seconds = 2
 	}
+	s.arrivals = []arrival{
+		{rows: 10, commits: 20 * seconds, gap: 50 * time.Millisecond},
+		{rows: 100, commits: 5 * seconds, gap: 200 * time.Millisecond},
+		{rows: 1000, commits: seconds, gap: time.Second},
+	}
+	s.calm = time.Duration(seconds) * time.Second / 2
 	return s
 }
 
@@ -79,6 +92,9 @@ type bench struct {
 	dir  string
 	size sizes
 	docs []doc
+	// vectors and lookups are --vectors and --searches.
+	vectors, lookups string
+
 	say  func(format string, args ...any) // tells a person how far it is
 	rows []row
 
@@ -102,6 +118,7 @@ var parts = []part{
 	{"sync", (*bench).sync},
 	{"propagation", (*bench).propagation},
 	{"scan", (*bench).scan},
+	{"search", (*bench).search},
 	{"metadata", (*bench).metadata},
 }
 
@@ -164,7 +181,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		defer pprof.StopCPUProfile()
 	}
 	say := func(format string, args ...any) { fmt.Fprintf(stderr, "bench: "+format+"\n", args...) }
-	list, err := measureAll(ctx, size, c.Only, c.Dir, say)
+	list, err := (&bench{size: size, say: say, vectors: c.Vectors, lookups: c.Searches}).measureAll(ctx, c.Only, c.Dir)
 	if err != nil {
 		return err
 	}
@@ -173,13 +190,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 
 // measureAll measures the parts that only names, all if it names none, in a new directory
 // under dir, which is gone afterwards.
-func measureAll(ctx context.Context, size sizes, only []string, dir string, say func(string, ...any)) (rows []row, err error) {
-	b := &bench{size: size, say: say}
+func (b *bench) measureAll(ctx context.Context, only []string, dir string) (rows []row, err error) {
 	if b.dir, err = os.MkdirTemp(dir, "velosync-bench-*"); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	if b.docs, err = newGenerator(1).docs(size.rows); err != nil {
+	if b.docs, err = newGenerator(1).docs(b.size.rows); err != nil {
 		return nil, err
 	}
 	for _, p := range parts {
@@ -190,7 +206,7 @@ func measureAll(ctx context.Context, size sizes, only []string, dir string, say 
 		if err := p.run(b, ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
-		say("%s measured in %.1f s", p.name, time.Since(began).Seconds())
+		b.say("%s measured in %.1f s", p.name, time.Since(began).Seconds())
 	}
 	return b.rows, nil
 }

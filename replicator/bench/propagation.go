@@ -108,7 +108,7 @@ func (b *bench) carryOne(ctx context.Context, one, two *database, d *doc) (time.
 	if _, err := one.ExecContext(ctx, insertDoc, d.args()...); err != nil {
 		return 0, err
 	}
-	err := waitFor(ctx, two, `SELECT count(*) FROM docs WHERE id = ?`, look, d.id)
+	err := waitFor(ctx, two, hasDoc, look, d.id)
 	if err != nil {
 		return 0, fmt.Errorf("wait for a row on the other device: %w", err)
 	}
@@ -117,7 +117,7 @@ func (b *bench) carryOne(ctx context.Context, one, two *database, d *doc) (time.
 
 // waitFor returns once a count is not 0.
 func waitFor(ctx context.Context, db *database, query string, every time.Duration, args ...any) error {
-	const patience = 30 * time.Second
+	const patience = 5 * time.Minute // a device's first rows may be many
 	stmt, err := db.PrepareContext(ctx, query)
 	if err != nil {
 		return err
