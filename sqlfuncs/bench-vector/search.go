@@ -100,24 +100,27 @@ func runSearch(peer, dir, file, queries, truthFile, mode string) error {
 	return json.NewEncoder(os.Stdout).Encode(f)
 }
 
-// warmUp is how long searches for other vectors go on, at most, before any is timed.
-const warmUp = time.Second
+// warmUp is how long searches for other vectors go on, at most, before any is timed; after
+// longEnough of timed ones there are no more.
+const (
+	warmUp     = time.Second
+	longEnough = 20 * time.Second
+)
 
-// time searches for the first n queries one by one, and returns recall against truth and the times
-// in ms.
+// time searches for the first n queries one by one, or for fewer where that takes long, and returns
+// recall against truth and the times in ms.
 func (s *set) time(n int, truth [][]int32, search opened) (recall, p50, p95 float64, err error) {
 	for i, start := 0, time.Now(); i < len(s.extra) && time.Since(start) < warmUp; i++ {
 		if _, err := search(s.extra[i]); err != nil {
 			return 0, 0, 0, err
 		}
 	}
-	n = min(n, len(s.query))
 	hits, wanted := 0, 0
-	times := make([]float64, n)
-	for i, q := range s.query[:n] {
+	var times []float64
+	for i, began := 0, time.Now(); i < min(n, len(s.query)) && time.Since(began) < longEnough; i++ {
 		start := time.Now()
-		ids, err := search(q)
-		times[i] = milliseconds(time.Since(start))
+		ids, err := search(s.query[i])
+		times = append(times, milliseconds(time.Since(start)))
 		if err != nil {
 			return 0, 0, 0, err
 		}
@@ -129,7 +132,7 @@ func (s *set) time(n int, truth [][]int32, search opened) (recall, p50, p95 floa
 		wanted += len(truth[i])
 	}
 	slices.Sort(times)
-	return float64(hits) / float64(wanted), times[n/2], times[n*95/100], nil
+	return float64(hits) / float64(wanted), times[len(times)/2], times[len(times)*95/100], nil
 }
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }

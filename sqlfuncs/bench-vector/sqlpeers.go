@@ -64,7 +64,7 @@ var sqlPeers = map[string][]sqlPeer{
 			insert: []string{insert, `INSERT INTO codes(id, code) VALUES (?1, vec_quantize_binary(CAST(?3 || zeroblob($PAD) AS BLOB)))`},
 			modes: modes("bits, best %s again", `WITH near AS MATERIALIZED
 				(SELECT id FROM codes WHERE code MATCH vec_quantize_binary(CAST(?1 || zeroblob($PAD) AS BLOB)) AND k = %s)
-				SELECT docs.id FROM near JOIN docs USING (id) ORDER BY vec_distance_cosine(embedding, ?1) LIMIT 10`, "50", "200", "1000", "4000"),
+				SELECT docs.id FROM near JOIN docs USING (id) ORDER BY vec_distance_cosine(embedding, ?1) LIMIT 10`, "50", "200", "1000"),
 			delete: []string{`DELETE FROM codes WHERE id IN (SELECT id FROM docs WHERE id % 2 = 1)`, deleteOdd, `VACUUM`},
 		},
 	},

@@ -98,7 +98,8 @@ async function measureSearch (open, dir, file, count, truthFile, ...mode) {
     const wanted = rows(truthFile, 10, Int32Array)
     const times = []
     let hits = 0
-    for (let i = 0; i < Math.min(count, set.query.length); i++) {
+    const began = now()
+    for (let i = 0; i < Math.min(count, set.query.length) && now() - began < 20000; i++) {
       const start = now()
       const ids = await answer(set.query[i])
       times.push(now() - start)
