@@ -14,8 +14,8 @@
 #define VS_KNN_H
 
 #include "compare.h"
-#include "knn_api.h"
 #include "knn_code.h"
+#include "sqlite_api.h"
 #include "vector.h"
 
 /* Where a choice was measured, KNN.md has the figures. */

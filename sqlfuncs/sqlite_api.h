@@ -267,6 +267,7 @@ VS_WEAK extern const char *sqlite3_errstr(int);
 VS_WEAK extern int sqlite3_changes(sqlite3 *);
 VS_WEAK extern int sqlite3_total_changes(sqlite3 *);
 VS_WEAK extern sqlite3_int64 sqlite3_last_insert_rowid(sqlite3 *);
+VS_WEAK extern void sqlite3_set_last_insert_rowid(sqlite3 *, sqlite3_int64);
 VS_WEAK extern int sqlite3_get_autocommit(sqlite3 *);
 VS_WEAK extern int sqlite3_db_readonly(sqlite3 *, const char *schema);
 VS_WEAK extern int sqlite3_table_column_metadata(sqlite3 *, const char *schema, const char *table,
@@ -384,6 +385,7 @@ extern __attribute__((visibility("hidden"))) void (*const *vs_routines)(void);
 #define sqlite3_changes VS_ROUTINE(sqlite3_changes, 15)
 #define sqlite3_total_changes VS_ROUTINE(sqlite3_total_changes, 97)
 #define sqlite3_last_insert_rowid VS_ROUTINE(sqlite3_last_insert_rowid, 65)
+#define sqlite3_set_last_insert_rowid VS_ROUTINE(sqlite3_set_last_insert_rowid, 216)
 #define sqlite3_get_autocommit VS_ROUTINE(sqlite3_get_autocommit, 60)
 #define sqlite3_db_readonly VS_ROUTINE(sqlite3_db_readonly, 181)
 #define sqlite3_table_column_metadata VS_ROUTINE(sqlite3_table_column_metadata, 95)
