@@ -5,10 +5,10 @@
  *   knn_schema.c  the user's table, the index's own tables, triggers
  *   knn_store.c   statements, the lists in memory, codes to and from blobs
  *   knn_search.c  one search
- *   knn_fold.c    changes into the lists: folding, splitting, dissolving
+ *   knn_fold.c    changes into the lists: folding, splitting, dissolving; knn_choose.c which lists
  *   knn_build.c   a whole index at once; knn_train.c its centroids, knn_tune.c its recall
  *   knn_check.c   integrity-check
- *   knn_code.c    arithmetic
+ *   knn_code.c    arithmetic of codes; knn_means.c of centroids
  *   knn_set.h     sets of ids */
 #ifndef VS_KNN_H
 #define VS_KNN_H
@@ -62,6 +62,7 @@ enum knn_statement {
   KNN_DIRTY_SCAN,  /* vector, id, keys of changed rows */
   KNN_DIRTY_DELETE,
   KNN_DIRTY_ID,    /* makes the row of an id changed */
+  KNN_ROWS_SCAN,   /* vector, id, lists of all rows in lists */
   KNN_BASE_SCAN,   /* vector, keys of all rows */
   KNN_BASE_KEYS,   /* keys of all rows that have a vector */
   KNN_BASE_BY_KEY, /* vector, keys of one row, by key */
@@ -259,15 +260,11 @@ typedef struct knn_request {
   const float *turned; /* the query in the index's space; NULL: read the whole table */
   int k;
   double recall;
-  int lists;           /* to read, in place of what recall asks for; 0: as recall asks */
   int filtered, exact;
   int n, keys;
   sqlite3_int64 *id;
   sqlite3_value **key;
 } knn_request;
-
-/* knn_as_estimate turns an exact distance into the unit of estimates, see knn_search.c. */
-double knn_as_estimate(enum knn_metric m, double distance);
 
 /* knn_search finds the k nearest rows, nearest first. knn_load has run. */
 int knn_search(knn_index *x, knn_request *q, knn_results *out);

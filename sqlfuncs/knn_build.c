@@ -61,8 +61,8 @@ static int add_rows(knn_index *x, bulk *b, knn_chooser *h, knn_chunk *c) {
   return rc == SQLITE_OK && b->held > BULK_BYTES ? write_bulk(x, b, 0) : rc;
 }
 
-/* fill codes all rows of the table into lists that are empty. */
-static int fill(knn_index *x) {
+/* fill codes all rows of the table, about count, into lists that are empty. */
+static int fill(knn_index *x, sqlite3_int64 count) {
   knn_chunk *c = NULL;
   knn_chooser *h = NULL;
   size_t n = (size_t)x->lists.n;
@@ -74,7 +74,7 @@ static int fill(knn_index *x) {
     memset(b.codes, 0, n * sizeof *b.codes), memset(b.segments, 0, n * sizeof *b.segments), memset(b.spread, 0, n * sizeof *b.spread);
     rc = knn_chunk_make(x, &c);
   }
-  if (rc == SQLITE_OK) rc = knn_chooser_make(x, &h);
+  if (rc == SQLITE_OK) rc = knn_chooser_make(x, count, &h);
   if (rc == SQLITE_OK) rc = knn_prepare(x, KNN_BASE_SCAN, &s);
   sqlite3_int64 id = 0;
   while (rc == SQLITE_OK && (step = sqlite3_step(s)) == SQLITE_ROW) {
@@ -115,7 +115,7 @@ int knn_build_lists(knn_index *x, sqlite3_int64 count) {
   if (x->meta.dims != 0 && count >= x->lists_from) {
     sqlite3_int64 k = count / KNN_LIST_ROWS + 1;
     rc = knn_train(x, count, k > KNN_MAX_LISTS / 2 ? KNN_MAX_LISTS / 2 : (int)k, 40);
-    if (rc == SQLITE_OK && x->lists.n > 0) rc = fill(x);
+    if (rc == SQLITE_OK && x->lists.n > 0) rc = fill(x, count);
     x->lists.loaded = 1;
     if (rc == SQLITE_OK && x->lists.n > 0) rc = knn_tune(x);
   }

@@ -3,72 +3,11 @@
 #include <math.h>
 #include <string.h>
 
-/* The float code is written once, over vectors of the compiler (16 floats), and compiled for
- * several machines: BODY is inlined into a function for each. The compiler splits the vectors
- * where registers are shorter. */
-#define INLINE static inline __attribute__((always_inline))
+#include "knn_machine.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#define AVX2 __attribute__((target("avx2,fma")))
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
-#define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
-#endif
+int knn_forced_plain;
 
-enum level { PLAIN, SMALL, LARGE, LARGE_VNNI };
-
-static int forced_plain;
-
-void knn_use_plain(int plain) { forced_plain = plain; }
-
-/* level says what this machine can run; the compiler's answer is cached by the processor model. */
-static enum level level(void) {
-  if (forced_plain) return PLAIN;
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
-    return __builtin_cpu_supports("avx512vnni") ? LARGE_VNNI : LARGE;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return SMALL;
-#endif
-  return PLAIN;
-}
-
-#if defined(__x86_64__)
-/* DISPATCH defines name(params) as body_name inlined for each machine. */
-#define DISPATCH(type, name, params, args)                              \
-  static type name##_plain params { return body_##name args; }          \
-  AVX2 static type name##_small params { return body_##name args; }     \
-  AVX512 static type name##_large params { return body_##name args; }   \
-  static type name params {                                             \
-    enum level l = level();                                             \
-    if (l >= LARGE) return name##_large args;                           \
-    return l == SMALL ? name##_small args : name##_plain args;          \
-  }
-#else
-#define DISPATCH(type, name, params, args) \
-  static type name params { return body_##name args; }
-#endif
-
-typedef float v16 __attribute__((vector_size(64)));
-typedef float v8 __attribute__((vector_size(32)));
-typedef float v4 __attribute__((vector_size(16)));
-typedef int32_t i16 __attribute__((vector_size(64)));
-
-/* Vectors go through pointers: a vector of 64 bytes by value has another calling convention on
- * each machine, and these are all inlined. */
-INLINE void load(v16 *v, const float *p) { memcpy(v, p, sizeof *v); }
-INLINE void store(float *p, const v16 *v) { memcpy(p, v, sizeof *v); }
-INLINE float total(const v16 *v) {
-  v8 a, b;
-  memcpy(&a, v, sizeof a);
-  memcpy(&b, (const char *)v + sizeof a, sizeof b);
-  a += b;
-  v4 c, d;
-  memcpy(&c, &a, sizeof c);
-  memcpy(&d, (const char *)&a + sizeof c, sizeof d);
-  c += d;
-  return (c[0] + c[2]) + (c[1] + c[3]);
-}
+void knn_use_plain(int plain) { knn_forced_plain = plain; }
 
 /* ---- rotation ---- */
 
@@ -155,97 +94,6 @@ INLINE float body_dot(const float *a, const float *b, size_t n) {
 DISPATCH(float, dot, (const float *a, const float *b, size_t n), (a, b, n))
 
 float knn_dot(const float *a, const float *b, size_t n) { return dot(a, b, n); }
-
-/* tile computes out[i * k + j] = <x_i, c_j>, four by four at a time. */
-INLINE int body_tile(float *out, const float *x, size_t rows, const float *c, size_t k, size_t padded) {
-  for (size_t j = 0; j < k; j += 4)
-    for (size_t i = 0; i < rows; i += 4) {
-      const float *a[4], *b[4];
-      v16 s[4][4] = {{{0}}}, u[4], v;
-      for (size_t t = 0; t < 4; t++) {
-        a[t] = x + (i + t < rows ? i + t : rows - 1) * padded;
-        b[t] = c + (j + t < k ? j + t : k - 1) * padded;
-      }
-      for (size_t d = 0; d < padded; d += 16) {
-        for (int t = 0; t < 4; t++) load(&u[t], b[t] + d);
-        for (int p = 0; p < 4; p++) {
-          load(&v, a[p] + d);
-          for (int q = 0; q < 4; q++) s[p][q] += v * u[q];
-        }
-      }
-      for (size_t p = 0; p < 4 && i + p < rows; p++)
-        for (size_t q = 0; q < 4 && j + q < k; q++) out[(i + p) * k + j + q] = total(&s[p][q]);
-    }
-  return 0;
-}
-DISPATCH(int, tile, (float *out, const float *x, size_t rows, const float *c, size_t k, size_t padded),
-         (out, x, rows, c, k, padded))
-
-void knn_matrix(float *out, const float *x, size_t n, const float *c, size_t k, size_t padded) { tile(out, x, n, c, k, padded); }
-
-void knn_nearest(int *first, int *second, float *distance1, float *distance2, const float *x, size_t n,
-                 const float *centroids, const float *squares, int k, size_t padded, float *work) {
-  for (size_t at = 0; at < n; at += KNN_NEAREST_ROWS) {
-    size_t rows = n - at < KNN_NEAREST_ROWS ? n - at : KNN_NEAREST_ROWS;
-    tile(work, x + at * padded, rows, centroids, (size_t)k, padded);
-    for (size_t i = 0; i < rows; i++) {
-      const float *product = work + i * (size_t)k;
-      float best = INFINITY, next = INFINITY;
-      int b = 0, m = -1;
-      for (int j = 0; j < k; j++) {
-        float d = squares[j] - 2 * product[j];
-        if (d >= next) continue;
-        if (d < best) {
-          next = best, m = j > 0 ? b : -1;
-          best = d, b = j;
-        } else {
-          next = d, m = j;
-        }
-      }
-      const float *v = x + (at + i) * padded;
-      float square = dot(v, v, padded);
-      first[at + i] = b;
-      if (distance1 != NULL) distance1[at + i] = fmaxf(best + square, 0);
-      if (second != NULL) {
-        second[at + i] = m;
-        distance2[at + i] = m < 0 ? INFINITY : fmaxf(next + square, 0);
-      }
-    }
-  }
-}
-
-int knn_means(float *centroids, int k, const float *x, size_t n, size_t padded, int rounds, uint64_t seed, float *work,
-              int *owner, int (*stop)(void *), void *arg) {
-  float *squares = work + KNN_NEAREST_WORK(k);
-  float *counts = squares + k; /* k of the n floats */
-  /* One vector out of each of k stretches. */
-  for (int j = 0; j < k; j++) {
-    size_t from = n * (size_t)j / (size_t)k, to = n * (size_t)(j + 1) / (size_t)k;
-    memcpy(centroids + (size_t)j * padded, x + (from + knn_random(&seed) % (to - from)) * padded, padded * sizeof *x);
-  }
-  for (int round = 0; round < rounds; round++) {
-    for (int j = 0; j < k; j++) squares[j] = dot(centroids + (size_t)j * padded, centroids + (size_t)j * padded, padded);
-    knn_nearest(owner, NULL, NULL, NULL, x, n, centroids, squares, k, padded, work);
-    memset(centroids, 0, (size_t)k * padded * sizeof *centroids);
-    memset(counts, 0, (size_t)k * sizeof *counts);
-    for (size_t i = 0; i < n; i++) {
-      float *c = centroids + (size_t)owner[i] * padded;
-      const float *v = x + i * padded;
-      counts[owner[i]]++;
-      for (size_t d = 0; d < padded; d++) c[d] += v[d];
-    }
-    for (int j = 0; j < k; j++) {
-      float *c = centroids + (size_t)j * padded;
-      if (counts[j] == 0) /* nobody's nearest: start again elsewhere */
-        memcpy(c, x + knn_random(&seed) % n * padded, padded * sizeof *c);
-      else
-        for (size_t d = 0; d < padded; d++) c[d] /= counts[j];
-    }
-    int rc = stop(arg);
-    if (rc != 0) return rc;
-  }
-  return 0;
-}
 
 /* ---- codes ---- */
 
@@ -417,7 +265,7 @@ void knn_products(int32_t *out, const uint8_t *codes, size_t n, const knn_query 
     products_small(out, codes, n, q, padded);
   else
 #elif defined(__aarch64__)
-  if (!forced_plain)
+  if (!knn_forced_plain)
     products_neon(out, codes, n, q, padded);
   else
 #endif

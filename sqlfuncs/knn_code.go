@@ -48,3 +48,12 @@ func knnEstimate(x, c, y []float32) float32 {
 	C.knn_products(&product, (*C.uint8_t)(&code[0]), 1, &q, C.size_t(n))
 	return float32(f.scale) * (float32(product) - 7.5*float32(q.sum)) * float32(q.unit)
 }
+
+// knnMatrix returns the inner products of n vectors of x with k of c.
+func knnMatrix(x, c []float32, n, k, padded int) []float32 {
+	packed := make([]float32, (k+15)/16*16*padded)
+	C.knn_pack((*C.float)(&packed[0]), (*C.float)(&c[0]), C.size_t(k), C.size_t(padded))
+	out := make([]float32, n*k)
+	C.knn_matrix((*C.float)(&out[0]), (*C.float)(&x[0]), C.size_t(n), (*C.float)(&packed[0]), C.size_t(k), C.size_t(padded))
+	return out
+}

@@ -1,8 +1,9 @@
-/* The arithmetic of the index: rotation, 4-bit codes, nearest centroids, k-means. No SQLite.
- * KNN.md explains the method, and has the layout of a code to the byte. */
+/* The arithmetic of the index: rotation and 4-bit codes (knn_code.c), nearest centroids and k-means
+ * (knn_means.c). No SQLite. KNN.md explains the method, and has the layout of a code to the byte. */
 #ifndef VS_KNN_CODE_H
 #define VS_KNN_CODE_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,26 +46,47 @@ void knn_quantize(knn_query *q, int8_t *room, const float *y, size_t padded);
  * elements of u_i * q_i, exactly. <y, z> is about (out - 7.5 * q->sum) * q->unit. */
 void knn_products(int32_t *out, const uint8_t *codes, size_t n, const knn_query *q, size_t padded);
 
-/* knn_nearest finds for each of n vectors the nearest two of k centroids, all of padded floats
- * and not further apart than stride floats. squares holds |c|^2 of the centroids.
+/* knn_pack lays k vectors out for knn_matrix and knn_nearest, in KNN_PACKED floats: sixteen
+ * beside each other, element by element. */
+void knn_pack(float *packed, const float *c, size_t k, size_t padded);
+#define KNN_PACKED(k, padded) (((size_t)(k) + 15) / 16 * 16 * (padded))
+
+/* knn_matrix writes the inner products of n vectors x with k packed ones, all of padded floats:
+ * out[i * k + j] is that of x_i and c_j. */
+void knn_matrix(float *out, const float *x, size_t n, const float *packed, size_t k, size_t padded);
+
+/* A knn_two is the two smallest of what it was offered. */
+typedef struct knn_two {
+  float best, next;
+  int at, at2; /* -1: nothing yet */
+} knn_two;
+#define KNN_NONE ((knn_two){INFINITY, INFINITY, -1, -1})
+
+static inline void knn_offer(knn_two *t, float value, int at) {
+  if (!(value < t->next)) return;
+  if (value < t->best)
+    t->next = t->best, t->at2 = t->at, t->best = value, t->at = at;
+  else
+    t->next = value, t->at2 = at;
+}
+
+/* knn_nearest finds for each of n vectors the nearest two of k packed centroids. squares holds
+ * |c|^2 of the centroids.
  *
  * first, second        n numbers of centroids each; second is -1 where k is 1
- * distance1, distance2 n squared distances each; distance2 may be NULL with second
+ * distance1, distance2 n squared distances each; all but first may be NULL
  * work                 KNN_NEAREST_WORK(k) floats */
 void knn_nearest(int *first, int *second, float *distance1, float *distance2, const float *x, size_t n,
-                 const float *centroids, const float *squares, int k, size_t padded, float *work);
+                 const float *packed, const float *squares, int k, size_t padded, float *work);
 #define KNN_NEAREST_ROWS 64
 #define KNN_NEAREST_WORK(k) ((size_t)KNN_NEAREST_ROWS * (size_t)(k))
 
-/* knn_matrix writes the inner products of n vectors x with k vectors c, all of padded floats:
- * out[i * k + j] is that of x_i and c_j. */
-void knn_matrix(float *out, const float *x, size_t n, const float *c, size_t k, size_t padded);
-
 /* knn_means places k centroids among n >= k vectors x by rounds of k-means, starting from vectors
- * that seed picks. work as in knn_nearest and another n + k floats, owner takes n ints. After each
- * round it asks stop, and leaves with its answer if that is not 0. Returns 0 at the end. */
+ * that seed picks. work takes KNN_MEANS_WORK floats, owner n ints. After each round it asks stop,
+ * and leaves with its answer if that is not 0. Returns 0 at the end. */
 int knn_means(float *centroids, int k, const float *x, size_t n, size_t padded, int rounds, uint64_t seed, float *work,
               int *owner, int (*stop)(void *), void *arg);
+#define KNN_MEANS_WORK(k, padded) (KNN_NEAREST_WORK(k) + 2 * (size_t)(k) + KNN_PACKED(k, padded))
 
 /* knn_dot is the inner product of n floats, n a multiple of KNN_BLOCK. */
 float knn_dot(const float *a, const float *b, size_t n);

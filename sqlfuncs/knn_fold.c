@@ -53,40 +53,7 @@ int knn_write_count(knn_index *x, int at) {
   return knn_run(x, s);
 }
 
-/* ---- which list ---- */
-
-void knn_chooser_free(knn_chooser *c) {
-  if (c == NULL) return;
-  sqlite3_free(c->centroids), sqlite3_free(c->squares), sqlite3_free(c->work);
-  sqlite3_free(c);
-}
-
-int knn_chooser_make(knn_index *x, knn_chooser **out) {
-  knn_chooser *c = *out = sqlite3_malloc64(sizeof *c);
-  if (c == NULL) return SQLITE_NOMEM;
-  c->n = x->lists.n;
-  size_t n = (size_t)c->n;
-  c->centroids = sqlite3_malloc64(n * x->padded * sizeof(float));
-  c->squares = sqlite3_malloc64(n * sizeof(float));
-  c->work = sqlite3_malloc64(KNN_NEAREST_WORK(c->n) * sizeof(float));
-  if (c->centroids == NULL || c->squares == NULL || c->work == NULL) {
-    knn_chooser_free(c);
-    *out = NULL;
-    return SQLITE_NOMEM;
-  }
-  for (int i = 0; i < c->n; i++) {
-    knn_centroid(x, i, c->centroids + (size_t)i * x->padded);
-    c->squares[i] = x->lists.squares[i];
-  }
-  return SQLITE_OK;
-}
-
-/* knn_choose fills first and second, -1 where a row is coded once only, for n <= KNN_CHUNK vectors. */
-void knn_choose(knn_index *x, knn_chooser *c, const float *v, int n) {
-  knn_nearest(c->first, c->second, c->distance1, c->distance2, v, (size_t)n, c->centroids, c->squares, c->n, x->padded, c->work);
-  for (int i = 0; i < n; i++)
-    if (!(c->distance2[i] <= KNN_BORDER * c->distance1[i]) || c->distance1[i] == 0) c->second[i] = -1;
-}
+/* ---- codes ---- */
 
 /* append codes v into c. Returns |r|^2 in *square. */
 int knn_append(knn_index *x, knn_codes *c, sqlite3_int64 id, const float *v, const float *centroid, float *work, float *square) {
@@ -248,7 +215,7 @@ static int split(knn_index *x, int at, knn_codes *codes, int *done) {
   *done = 0;
   if (rc != SQLITE_OK || codes->n < 4) return rc;
   size_t n = 0, most = (size_t)codes->n < 2048 ? (size_t)codes->n : 2048, padded = x->padded;
-  size_t work = KNN_NEAREST_WORK(2) + most + 2;
+  size_t work = KNN_MEANS_WORK(2, padded);
   float *v = sqlite3_malloc64((most * padded + 2 * padded + work) * sizeof *v);
   int *owner = sqlite3_malloc64(most * sizeof *owner);
   sqlite3_stmt *s = NULL;
@@ -352,8 +319,10 @@ int knn_forget_changed(knn_index *x) {
 static int fold_lists(knn_index *x, sqlite3_int64 most, int lists, int *left) {
   knn_chunk *c = NULL;
   knn_chooser *h = NULL;
-  int rc = knn_chunk_make(x, &c), n = 0, moved = 0, changed = 0;
-  if (rc == SQLITE_OK) rc = knn_chooser_make(x, &h);
+  sqlite3_int64 waiting;
+  int rc = knn_number(x, KNN_DIRTY_COUNT, &waiting), n = 0, moved = 0, changed = 0;
+  if (rc == SQLITE_OK) rc = knn_chunk_make(x, &c);
+  if (rc == SQLITE_OK) rc = knn_chooser_make(x, waiting < most ? waiting : most, &h);
   *left = 1;
   while (rc == SQLITE_OK && *left && most > 0) {
     int some = most < KNN_CHUNK ? (int)most : KNN_CHUNK;

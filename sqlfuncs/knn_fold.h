@@ -16,18 +16,22 @@ int knn_number(knn_index *x, enum knn_statement which, sqlite3_int64 *out);
 int knn_write_row(knn_index *x, sqlite3_int64 id, int a, int b, sqlite3_value *const *key);
 int knn_write_count(knn_index *x, int at);
 
-/* A chooser finds lists for many vectors. */
+/* A chooser finds lists for rows: for each the nearest in first, and in second the one where it is
+ * coded once more, or -1. knn_choose.c says how. */
 typedef struct knn_chooser {
-  int n;
-  float *centroids, *squares, *work;
+  int n;            /* lists */
+  float *centroids; /* n * padded; NULL: it reads those of the index */
+  float *packed, *squares, *work;
+  struct knn_groups *groups; /* or NULL: each row is compared with all lists */
   int first[KNN_CHUNK], second[KNN_CHUNK];
   float distance1[KNN_CHUNK], distance2[KNN_CHUNK];
 } knn_chooser;
 
-int knn_chooser_make(knn_index *x, knn_chooser **out);
+/* knn_chooser_make makes one for about rows rows; the lists must stay as they are. */
+int knn_chooser_make(knn_index *x, sqlite3_int64 rows, knn_chooser **out);
 void knn_chooser_free(knn_chooser *c);
 
-/* knn_choose fills first and second, -1 where a row is coded once only, for n <= KNN_CHUNK vectors. */
+/* knn_choose finds lists for n <= KNN_CHUNK vectors. */
 void knn_choose(knn_index *x, knn_chooser *c, const float *v, int n);
 
 /* knn_append adds the code of v in the list of centroid to c, and gives |r|^2 in *square. work takes

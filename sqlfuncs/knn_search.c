@@ -33,12 +33,20 @@ void knn_results_free(knn_results *r) {
   memset(r, 0, sizeof *r);
 }
 
+/* further orders results: by distance, and where that is equal by integer keys, as a scan of the
+ * table comes upon them. */
+static int further(const knn_result *a, const knn_result *b) {
+  if (a->distance != b->distance) return a->distance > b->distance;
+  return sqlite3_value_type(a->key[0]) == SQLITE_INTEGER && sqlite3_value_type(b->key[0]) == SQLITE_INTEGER &&
+         sqlite3_value_int64(a->key[0]) > sqlite3_value_int64(b->key[0]);
+}
+
 static void sink(knn_result *h, int n, int i) {
   for (;;) {
     int c = 2 * i + 1;
     if (c >= n) return;
-    if (c + 1 < n && h[c + 1].distance > h[c].distance) c++;
-    if (h[c].distance <= h[i].distance) return;
+    if (c + 1 < n && further(&h[c + 1], &h[c])) c++;
+    if (!further(&h[c], &h[i])) return;
     knn_result t = h[c];
     h[c] = h[i], h[i] = t;
     i = c;
@@ -49,7 +57,7 @@ static void sink(knn_result *h, int n, int i) {
 static int keep(search *w, double distance, sqlite3_stmt *s, int first) {
   knn_results *r = w->out;
   int full = r->n == w->q->k;
-  if (full && !(distance < r->result[0].distance)) return SQLITE_OK;
+  if (full && !(distance <= r->result[0].distance)) return SQLITE_OK;
   knn_result fresh;
   memset(&fresh, 0, sizeof fresh);
   fresh.distance = distance;
@@ -59,7 +67,9 @@ static int keep(search *w, double distance, sqlite3_stmt *s, int first) {
       return SQLITE_NOMEM;
     }
   if (full) {
-    for (int j = 0; j < w->x->keys; j++) sqlite3_value_free(r->result[0].key[j]);
+    knn_result *out = further(&r->result[0], &fresh) ? &r->result[0] : &fresh;
+    for (int j = 0; j < w->x->keys; j++) sqlite3_value_free(out->key[j]);
+    if (out == &fresh) return SQLITE_OK;
     r->result[0] = fresh;
     sink(r->result, r->n, 0);
     return SQLITE_OK;
@@ -75,7 +85,7 @@ static int keep(search *w, double distance, sqlite3_stmt *s, int first) {
     r->room = room;
   }
   int i = r->n++;
-  for (; i > 0 && r->result[(i - 1) / 2].distance < distance; i = (i - 1) / 2) r->result[i] = r->result[(i - 1) / 2];
+  for (; i > 0 && further(&fresh, &r->result[(i - 1) / 2]); i = (i - 1) / 2) r->result[i] = r->result[(i - 1) / 2];
   r->result[i] = fresh;
   return SQLITE_OK;
 }
@@ -192,7 +202,8 @@ static void put_pool(search *w, candidate e) {
   h[i] = e;
 }
 
-double knn_as_estimate(enum knn_metric m, double d) {
+/* as_estimate turns an exact distance into the unit of estimates. */
+static double as_estimate(enum knn_metric m, double d) {
   return m == KNN_COSINE ? 2 * d - 2 : m == KNN_DOT ? 2 * d : m == KNN_L2 ? d * d : d;
 }
 
@@ -279,9 +290,8 @@ static int read_list(search *w, int at, float base, float error, float *y, int8_
  * straight line of logarithms. */
 static float wanted_lists(const knn_index *x, double recall) {
   const knn_meta *m = &x->meta;
-  /* Rows of the table were the queries that it was measured with, and they find their neighbours
-   * a little more often than others do, so the target is twice as strict. */
-  float loss = fmaxf((float)(1 - recall) / 2, 1e-4f), before = 0, lists = 0, all = (float)x->lists.n;
+  /* A tenth of the loss is left for what else a search loses, and for chance in measuring. */
+  float loss = fmaxf((float)(1 - recall) * 0.9f, 1e-4f), before = 0, lists = 0, all = (float)x->lists.n;
   if (m->levels < 2) return fmaxf(4, 0.4f / loss); /* not measured yet */
   for (int i = 0; i < m->levels; i++) {
     float l = fmaxf(1 - m->recall[i], 1e-4f), here = (float)m->lists[i];
@@ -374,7 +384,7 @@ static int rescore(search *w) {
   for (int i = 0; i < w->pooled && rc == SQLITE_OK; i++) {
     candidate *c = &w->pool[i];
     if (w->out->n == w->q->k &&
-        c->estimate - w->deviations * c->error > knn_as_estimate(x->metric, w->out->result[0].distance))
+        c->estimate - w->deviations * c->error > as_estimate(x->metric, w->out->result[0].distance))
       break;
     if (knn_set_has(&seen, c->id)) continue; /* coded in two lists */
     knn_set_put(&seen, c->id);
@@ -414,7 +424,7 @@ static int scan_changed(search *w) {
     if ((rc = measure(w, s, &distance, &found)) != SQLITE_OK) break;
     if (!found) continue;
     if ((rc = keep(w, distance, s, 2)) != SQLITE_OK) break;
-    put_near(w, (float)knn_as_estimate(w->x->metric, distance));
+    put_near(w, (float)as_estimate(w->x->metric, distance));
   }
   int end = knn_done(w->x, s, rc == SQLITE_OK ? step : SQLITE_ROW);
   if (rc == SQLITE_OK) rc = end;
@@ -428,8 +438,8 @@ static int search_lists(search *w) {
   knn_request *q = w->q;
   int rc = SQLITE_OK;
   w->most_near = q->k + q->k / 4 + 1;
-  w->lists = q->lists > 0 ? (float)q->lists : wanted_lists(w->x, q->recall);
-  if (q->lists == 0 && q->recall >= 0.9) w->lists = fmaxf(w->lists, KNN_LEAST_LISTS);
+  w->lists = wanted_lists(w->x, q->recall);
+  if (q->recall >= 0.9) w->lists = fmaxf(w->lists, KNN_LEAST_LISTS);
   if (q->k > 10) w->lists *= sqrtf((float)q->k / 10); /* it is measured for 10 */
   float effort = fminf(w->lists, (float)w->x->lists.n);
   /* What is measured for a number of lists is measured with these; KNN.md has the figures. */

@@ -102,6 +102,13 @@ static char *text_of(const knn_index *x, enum knn_statement which) {
                        : sqlite3_mprintf("INSERT OR IGNORE INTO \"%w\".\"%w_dirty\" SELECT %s FROM \"%w\".\"%w_rows\" WHERE id = ?1",
                                          s, n, bare, s, n);
     break;
+  case KNN_ROWS_SCAN:
+    sql = x->rowid_key
+        ? sqlite3_mprintf("SELECT b.\"%w\", r.id, r.a, r.b FROM \"%w\".\"%w_rows\" r CROSS JOIN \"%w\".\"%w\" b ON b.\"%w\" = r.id", c,
+                          s, n, s, t, x->key[0])
+        : sqlite3_mprintf("SELECT b.\"%w\", d.id, d.a, d.b FROM \"%w\".\"%w_rows\" d CROSS JOIN \"%w\".\"%w\" b ON %s", c, s, n, s, t,
+                          on_base);
+    break;
   case KNN_BASE_SCAN: sql = sqlite3_mprintf("SELECT b.\"%w\", %s FROM \"%w\".\"%w\" b", c, keys, s, t); break;
   case KNN_BASE_KEYS: sql = sqlite3_mprintf("SELECT %s FROM \"%w\".\"%w\" b WHERE b.\"%w\" IS NOT NULL", keys, s, t, c); break;
   case KNN_BASE_BY_ID:

@@ -55,29 +55,32 @@ static int sample(knn_index *x, sqlite3_int64 count, float *v, size_t *n) {
 
 /* measure_freedom finds of how many dimensions residuals look like being: one over the mean square
  * of the cosine between a row's residual and a neighbour, both from that row's centroid. */
-static void measure_freedom(knn_index *x, const float *v, size_t n, const float *centroids, int k, const int *owner, float *work) {
+static int measure_freedom(knn_index *x, const float *v, size_t n, const float *centroids, int k, const int *owner) {
   size_t padded = x->padded, pairs = 0, seen = n < 4000 ? n : 4000;
-  double sum = 0;
-  float *squares = work + KNN_NEAREST_WORK(k);
-  float *y = squares + k, *r = y + padded; /* in the room that k-means used for counts */
+  float *squares = sqlite3_malloc64(((size_t)k + KNN_PACKED(k, padded) + 2 * padded + KNN_NEAREST_WORK(k)) * sizeof *squares);
+  if (squares == NULL) return SQLITE_NOMEM;
+  float *packed = squares + k, *y = packed + KNN_PACKED(k, padded), *r = y + padded, *work = r + padded;
+  int first[KNN_NEAREST_ROWS], second[KNN_NEAREST_ROWS];
+  float d1[KNN_NEAREST_ROWS], d2[KNN_NEAREST_ROWS];
   for (int j = 0; j < k; j++) squares[j] = knn_dot(centroids + (size_t)j * padded, centroids + (size_t)j * padded, padded);
-  for (size_t i = 0; i + 1 < seen; i++) {
-    int first, second;
-    float d1, d2;
-    knn_nearest(&first, &second, &d1, &d2, v + i * padded, 1, centroids, squares, k, padded, work);
-    if (second < 0) break;
-    size_t j = i + 1;
-    while (j < n && owner[j] != second) j++;
-    if (j == n) continue;
-    const float *c = centroids + (size_t)second * padded;
+  knn_pack(packed, centroids, (size_t)k, padded);
+  double sum = 0;
+  for (size_t i = 0; i + 1 < seen && pairs < 1000; i++) {
+    size_t at = i % KNN_NEAREST_ROWS, some = n - i < KNN_NEAREST_ROWS ? n - i : KNN_NEAREST_ROWS, j = i + 1;
+    if (at == 0) knn_nearest(first, second, d1, d2, v + i * padded, some, packed, squares, k, padded, work);
+    while (second[at] >= 0 && j < n && owner[j] != second[at]) j++;
+    if (second[at] < 0 || j == n) continue;
+    const float *c = centroids + (size_t)second[at] * padded;
     for (size_t d = 0; d < padded; d++) y[d] = v[i * padded + d] - c[d], r[d] = v[j * padded + d] - c[d];
     float rr = knn_dot(r, r, padded), yy = knn_dot(y, y, padded), ry = knn_dot(r, y, padded);
     if (!(rr > 0 && yy > 0)) continue;
     sum += (double)ry * ry / ((double)rr * yy);
-    if (++pairs == 1000) break;
+    pairs++;
   }
   double freedom = sum > 0 ? (double)pairs / sum : (double)padded;
   x->meta.freedom = (float)(freedom < 1 ? 1 : freedom > (double)padded ? (double)padded : freedom);
+  sqlite3_free(squares);
+  return SQLITE_OK;
 }
 
 /* halve gives the crowded of k centroids a second one each, until none has more than twice its
@@ -166,7 +169,7 @@ int knn_train(knn_index *x, sqlite3_int64 count, int k, int per) {
   if (n > room) n = room;
   if ((size_t)k > n / 4) k = n < 4 ? 1 : (int)(n / 4);
   int most = k + k / 3 + 1;
-  size_t work = KNN_NEAREST_WORK(most) + n + (size_t)most + 2 * padded;
+  size_t work = KNN_MEANS_WORK(most, padded);
   float *v = sqlite3_malloc64(n * padded * sizeof *v), *c = sqlite3_malloc64(((size_t)most * padded + work) * sizeof *c);
   int *owner = sqlite3_malloc64(n * sizeof *owner);
   int rc = v == NULL || c == NULL || owner == NULL ? SQLITE_NOMEM : sample(x, count, v, &n);
@@ -179,7 +182,7 @@ int knn_train(knn_index *x, sqlite3_int64 count, int k, int per) {
       rc = knn_means(c, k, v, n, padded, 6, (uint64_t)x->meta.seed, after, owner, knn_go_on, x);
     if (rc == SQLITE_OK) {
       k = halve(x, c, k, most, v, n, owner, after);
-      measure_freedom(x, v, n, c, k, owner, after);
+      rc = measure_freedom(x, v, n, c, k, owner);
     }
     for (int i = 0; i < k && rc == SQLITE_OK; i++) rc = knn_add_list(x, c + (size_t)i * padded);
   }

@@ -1,20 +1,29 @@
-/* How many lists to read for a recall: measured with rows of the table. */
+/* How many lists to read for a recall: measured with rows of the table.
+ *
+ * Exact answers say in which lists the neighbours of some rows are coded. How near these lists are
+ * among all, counted from the row, says what any number of lists would have found: nothing has to
+ * be searched for. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels.h"
 #include "knn_fold.h"
-#include "value.h"
 
-#define SAMPLES 96 /* searches that measure recall */
+#define SAMPLES 512 /* rows whose neighbours are found */
 #define TUNE_K 10
 
-/* A trial is the rows that searches are measured with. */
+typedef struct neighbour {
+  float distance; /* in the unit of estimates; infinite: none */
+  int a, b;       /* the lists it is coded in, b = 0 for one only */
+} neighbour;
+
+/* A trial is the rows that recall is measured with. */
 typedef struct trial {
   int n;
   sqlite3_int64 id[SAMPLES];
-  float *vector;                       /* SAMPLES * padded */
-  float nearest[SAMPLES][TUNE_K + 1];  /* estimates that exact distances come to, ascending */
+  float *vector;                      /* SAMPLES * padded */
+  neighbour nearest[SAMPLES][TUNE_K]; /* the nearest first */
 } trial;
 
 /* pick reads SAMPLES rows at random. */
@@ -38,36 +47,51 @@ static int pick(knn_index *x, trial *t) {
     if (found) t->id[t->n++] = t->id[i];
   }
   for (int i = 0; i < t->n; i++)
-    for (int j = 0; j <= TUNE_K; j++) t->nearest[i][j] = INFINITY;
+    for (int j = 0; j < TUNE_K; j++) t->nearest[i][j].distance = INFINITY;
   return rc;
 }
 
-/* find_nearest compares the trial with all rows of the table. */
+/* offer_row offers a row of the table to all of the trial: product has its inner products with them. */
+static void offer_row(trial *t, const float *product, const float *square, float own, sqlite3_int64 id, neighbour row) {
+  for (int i = 0; i < t->n; i++) {
+    neighbour *nearest = t->nearest[i];
+    row.distance = own + square[i] - 2 * product[i];
+    if (!(row.distance < nearest[TUNE_K - 1].distance) || id == t->id[i]) continue;
+    int j = TUNE_K - 1;
+    for (; j > 0 && nearest[j - 1].distance > row.distance; j--) nearest[j] = nearest[j - 1];
+    nearest[j] = row;
+  }
+}
+
+/* find_nearest compares the trial with all rows of the index. */
 static int find_nearest(knn_index *x, trial *t) {
   size_t padded = x->padded;
   int by_angle = x->metric == KNN_COSINE || x->metric == KNN_DOT, n = 0, more = 1;
-  float square[SAMPLES], *v = sqlite3_malloc64((KNN_NEAREST_ROWS * padded + KNN_NEAREST_ROWS * SAMPLES) * sizeof *v);
+  float square[SAMPLES], *v;
+  v = sqlite3_malloc64((KNN_NEAREST_ROWS * (padded + SAMPLES) + KNN_PACKED(SAMPLES, padded)) * sizeof *v);
   if (v == NULL) return SQLITE_NOMEM;
-  float *product = v + KNN_NEAREST_ROWS * padded;
-  for (int i = 0; i < t->n; i++) square[i] = knn_dot(t->vector + (size_t)i * padded, t->vector + (size_t)i * padded, padded);
-  sqlite3_stmt *s;
-  int rc = knn_prepare(x, KNN_BASE_SCAN, &s), step = SQLITE_DONE;
+  float *product = v + KNN_NEAREST_ROWS * padded, *packed = product + KNN_NEAREST_ROWS * SAMPLES;
+  sqlite3_int64 id[KNN_NEAREST_ROWS];
+  neighbour row[KNN_NEAREST_ROWS];
+  knn_pack(packed, t->vector, (size_t)t->n, padded);
+  for (int i = 0; i < t->n; i++)
+    square[i] = by_angle ? 0 : knn_dot(t->vector + (size_t)i * padded, t->vector + (size_t)i * padded, padded);
+  sqlite3_stmt *s = NULL;
+  int rc = knn_prepare(x, KNN_ROWS_SCAN, &s), step = SQLITE_DONE;
   while (rc == SQLITE_OK && more) {
     int found = 0;
     more = (step = sqlite3_step(s)) == SQLITE_ROW;
-    if (more) rc = knn_read_vector(x, s, 0, v + (size_t)n * padded, &found);
+    if (more) {
+      id[n] = sqlite3_column_int64(s, 1);
+      row[n] = (neighbour){INFINITY, sqlite3_column_int(s, 2), sqlite3_column_int(s, 3)};
+      rc = knn_read_vector(x, s, 0, v + (size_t)n * padded, &found);
+    }
     n += found;
-    if (rc != SQLITE_OK || (more && n < KNN_NEAREST_ROWS)) continue;
-    knn_matrix(product, v, (size_t)n, t->vector, (size_t)t->n, padded);
+    if (rc != SQLITE_OK || n == 0 || (more && n < KNN_NEAREST_ROWS)) continue;
+    knn_matrix(product, v, (size_t)n, packed, (size_t)t->n, padded);
     for (int r = 0; r < n; r++) {
-      float own = by_angle ? 0 : knn_dot(v + (size_t)r * padded, v + (size_t)r * padded, padded);
-      for (int i = 0; i < t->n; i++) {
-        float e = (by_angle ? 0 : own + square[i]) - 2 * product[r * t->n + i], *nearest = t->nearest[i];
-        if (!(e < nearest[TUNE_K])) continue;
-        int j = TUNE_K;
-        for (; j > 0 && nearest[j - 1] > e; j--) nearest[j] = nearest[j - 1];
-        nearest[j] = e;
-      }
+      const float *own = v + (size_t)r * padded;
+      offer_row(t, product + (size_t)r * (size_t)t->n, square, by_angle ? 0 : knn_dot(own, own, padded), id[r], row[r]);
     }
     n = 0;
   }
@@ -79,66 +103,55 @@ static int find_nearest(knn_index *x, trial *t) {
   return rc;
 }
 
-/* try_sample searches for the vector of row i of the trial in each number of lists, and adds to
- * hits how many of its neighbours were found. */
-static int try_sample(knn_index *x, const trial *t, int i, const int *levels, int *hits) {
-  sqlite3_stmt *s;
-  int rc = knn_prepare(x, KNN_BASE_BY_ID, &s);
-  if (rc != SQLITE_OK) return rc;
-  sqlite3_value *value = NULL;
-  sqlite3_bind_int64(s, 1, t->id[i]);
-  int step = sqlite3_step(s);
-  if (step == SQLITE_ROW && (value = sqlite3_value_dup(sqlite3_column_value(s, 0))) == NULL) rc = SQLITE_NOMEM;
-  int end = knn_done(x, s, rc == SQLITE_OK ? step : SQLITE_ROW);
-  if (rc == SQLITE_OK) rc = end;
-
-  vs_vector q;
-  vs_error e = {.nomem = 0};
-  void *memory = NULL;
-  if (rc == SQLITE_OK && value != NULL && vs_read_value(&q, value, 0, &memory, &e) == 0) {
-    if (q.untagged && q.n == 2 * x->meta.dims)
-      q = (vs_vector){.n = x->meta.dims, .type = VS_F64, .data = q.data, .f64 = q.data, .norm32 = -1, .norm8 = -1};
-    float furthest = t->nearest[i][TUNE_K];
-    knn_results some = {0};
-    knn_request r = {.query = &q, .turned = t->vector + (size_t)i * x->padded, .k = TUNE_K + 1, .recall = KNN_RECALL};
-    for (int l = 0; l < KNN_LEVELS && rc == SQLITE_OK; l++) {
-      r.lists = levels[l];
-      rc = knn_search(x, &r, &some);
-      int hit = 0;
-      for (int j = 0; j < some.n; j++)
-        hit += knn_as_estimate(x->metric, some.result[j].distance) <= (double)furthest + 1e-5 * (fabs((double)furthest) + 1e-3);
-      hits[l] += hit > 0 ? hit - 1 : 0; /* without the row itself */
-      knn_results_free(&some);
-    }
-  }
-  sqlite3_free(memory);
-  sqlite3_value_free(value);
-  return rc;
+/* rank returns how many lists are read before list id, whose distances from a row are order. */
+static int rank(const knn_index *x, const float *order, int id) {
+  int at = id == 0 ? -1 : knn_find_list(x, id), before = 0;
+  if (at < 0) return INT32_MAX;
+  for (int j = 0; j < x->lists.n; j++) before += order[j] < order[at];
+  return before;
 }
 
-/* tune measures what recall comes of numbers of lists. */
-int knn_tune(knn_index *x) {
-  static const int levels[KNN_LEVELS] = {1, 2, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256};
-  int hits[KNN_LEVELS] = {0};
-  trial *t = sqlite3_malloc64(sizeof *t);
-  if (t == NULL) return SQLITE_NOMEM;
-  t->n = 0;
-  t->vector = sqlite3_malloc64(SAMPLES * x->padded * sizeof(float));
-  int rc = t->vector == NULL ? SQLITE_NOMEM : pick(x, t);
-  x->meta.levels = 0;
-  if (rc == SQLITE_OK && t->n >= SAMPLES / 4) {
-    rc = find_nearest(x, t);
-    for (int i = 0; i < t->n && rc == SQLITE_OK; i++) rc = try_sample(x, t, i, levels, hits);
-    x->meta.levels = KNN_LEVELS;
-    for (int i = 0; i < KNN_LEVELS; i++) {
-      x->meta.lists[i] = levels[i];
-      /* one more miss than there were: a sample cannot show that there are none */
-      x->meta.recall[i] = (float)(hits[i] > 0 ? hits[i] - 1 : 0) / (float)(t->n * TUNE_K);
-      if (i > 0 && x->meta.recall[i] < x->meta.recall[i - 1]) x->meta.recall[i] = x->meta.recall[i - 1];
+/* count_found adds to found, for each level, how many neighbours that many lists have, and returns
+ * how many there are. order takes a float for each list. */
+static int count_found(const knn_index *x, const trial *t, const int *levels, int *found, float *order) {
+  float (*dot)(const void *, const void *, size_t) = vs_best->sums32[VS_BF16_F32].dot;
+  const knn_lists *l = &x->lists;
+  int total = 0;
+  for (int i = 0; i < t->n; i++) {
+    const float *v = t->vector + (size_t)i * x->padded;
+    for (int j = 0; j < l->n; j++) {
+      float product = dot(l->halves + (size_t)j * x->padded, v, x->padded);
+      order[j] = x->metric == KNN_DOT ? -product : l->squares[j] - 2 * product; /* as scan_lists has it */
+    }
+    for (int j = 0; j < TUNE_K && isfinite(t->nearest[i][j].distance); j++, total++) {
+      int a = rank(x, order, t->nearest[i][j].a), b = rank(x, order, t->nearest[i][j].b), first = a < b ? a : b;
+      for (int e = 0; e < KNN_LEVELS; e++) found[e] += first < levels[e];
     }
   }
-  sqlite3_free(t->vector);
+  return total;
+}
+
+int knn_tune(knn_index *x) {
+  static const int levels[KNN_LEVELS] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048};
+  int found[KNN_LEVELS] = {0}, total = 0;
+  trial *t = sqlite3_malloc64(sizeof *t);
+  float *order = sqlite3_malloc64((size_t)x->lists.n * sizeof *order);
+  int rc = t == NULL || order == NULL ? SQLITE_NOMEM : SQLITE_OK;
+  if (rc == SQLITE_OK) {
+    t->n = 0;
+    t->vector = sqlite3_malloc64(SAMPLES * x->padded * sizeof(float));
+    rc = t->vector == NULL ? SQLITE_NOMEM : pick(x, t);
+    if (rc == SQLITE_OK && t->n > 0) rc = find_nearest(x, t);
+    if (rc == SQLITE_OK) total = count_found(x, t, levels, found, order);
+    sqlite3_free(t->vector);
+  }
+  x->meta.levels = 0;
+  for (int i = 0; i < KNN_LEVELS && rc == SQLITE_OK && total > 0; i++, x->meta.levels++) {
+    x->meta.lists[i] = levels[i];
+    /* one more miss than there were: a sample cannot show that there are none */
+    x->meta.recall[i] = (float)(found[i] > 0 ? found[i] - 1 : 0) / (float)total;
+  }
+  sqlite3_free(order);
   sqlite3_free(t);
   return rc;
 }
-
