@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
 // SplitKey returns the values of the n key columns that name a row. A single key
@@ -22,8 +23,8 @@ func SplitKey(key Value, n int) ([]Value, error) {
 	if !ok {
 		return nil, fmt.Errorf("composite key is %T, want a JSON array in text", key)
 	}
-	var parts []string
-	if err := json.Unmarshal([]byte(s), &parts); err != nil {
+	parts, err := splitArray(s)
+	if err != nil {
 		return nil, fmt.Errorf("composite key %.40q: %w", s, err)
 	}
 	if len(parts) != n {
@@ -34,7 +35,6 @@ func SplitKey(key Value, n int) ([]Value, error) {
 		if p == "" {
 			return nil, fmt.Errorf("composite key %.40q: column %d has no type letter", s, i+1)
 		}
-		var err error
 		switch p[0] {
 		case 'i':
 			values[i], err = strconv.ParseInt(p[1:], 10, 64)
@@ -52,4 +52,32 @@ func SplitKey(key Value, n int) ([]Value, error) {
 		}
 	}
 	return values, nil
+}
+
+// splitArray reads a JSON array of texts as SQLite writes it: with the bytes of each text
+// as they are, also where they are no UTF-8. The decoder would exchange those, and two keys
+// would be one; so it gets them as so many runes below 256.
+func splitArray(s string) (parts []string, err error) {
+	if utf8.ValidString(s) {
+		err = json.Unmarshal([]byte(s), &parts)
+		return parts, err
+	}
+	runes := make([]rune, len(s))
+	for i := range len(s) {
+		runes[i] = rune(s[i])
+	}
+	if err := json.Unmarshal([]byte(string(runes)), &parts); err != nil {
+		return nil, err
+	}
+	for i, p := range parts {
+		b := make([]byte, 0, len(p))
+		for _, r := range p {
+			if r > 0xff {
+				return nil, fmt.Errorf("column %d: an escaped %U beside bytes that are no UTF-8", i+1, r)
+			}
+			b = append(b, byte(r))
+		}
+		parts[i] = string(b)
+	}
+	return parts, nil
 }

@@ -169,7 +169,15 @@ func TestSplitKey(t *testing.T) {
 	if diff := cmp.Diff([]Value{int64(-7), 2.5, ` a"`, []byte{0, 255}, ""}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, bad := range []Value{nil, int64(1), `["i1"]`, `["x1","i1"]`, `["","i1"]`, `["ione","i1"]`, `["b0","i1"]`, `{}`, `["i1",2]`} {
+	// SQLite writes the bytes of a text as they are, and escapes only what JSON must.
+	got, err = SplitKey("[\"t\xff\xc0\x80é\",\"ta\\u0000\\n\\\\\xfe\"]", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Value{"\xff\xc0\x80é", "a\x00\n\\\xfe"}, got); diff != "" {
+		t.Errorf("no UTF-8 (-want +got):\n%s", diff)
+	}
+	for _, bad := range []Value{nil, int64(1), `["i1"]`, `["x1","i1"]`, `["","i1"]`, `["ione","i1"]`, `["b0","i1"]`, `{}`, `["i1",2]`, "[\"t\xff\",\"t\\u0100\"]"} {
 		if v, err := SplitKey(bad, 2); err == nil {
 			t.Errorf("SplitKey(%v) = %v, want an error", bad, v)
 		}
