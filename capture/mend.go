@@ -20,12 +20,21 @@ import (
 // the rows that have a value there are logged. Where triggers were gone every row is logged:
 // writes made meanwhile were not. (The master drops what equals its own.) Rows deleted
 // meanwhile are not found: they stay on the other devices.
+//
+// A user's trigger that would make devices differ, made since its table was tracked, is an
+// error: the round ends before it applies anything.
 func (d *Device) Mend() ([]string, error) {
 	if err := d.followTables(); err != nil {
 		return nil, err
 	}
 	if err := d.refresh(); err != nil {
 		return nil, err
+	}
+	if d.calm != d.schemaVersion {
+		if err := d.checkUserTriggers(nil); err != nil {
+			return nil, err
+		}
+		d.calm = d.schemaVersion
 	}
 	var mended []string
 	for _, t := range d.tables {

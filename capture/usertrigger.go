@@ -54,9 +54,14 @@ func (d *Device) restless(extra string) (map[string]string, error) {
 
 const quietTrigger = "add WHEN (SELECT applying FROM _velosync_state) = 0 to it, so that it stays quiet while remote changes are applied"
 
-// checkUserTriggers refuses a table whose triggers would make devices differ.
+// checkUserTriggers refuses triggers that would make devices differ: of the tracked tables,
+// and of one that is about to be; decl may be nil.
 func (d *Device) checkUserTriggers(decl *vsql.Declaration) error {
-	found, err := d.restless(decl.Name)
+	extra := ""
+	if decl != nil {
+		extra = decl.Name
+	}
+	found, err := d.restless(extra)
 	if err != nil {
 		return err
 	}
