@@ -2,8 +2,6 @@ package capture
 
 import (
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -98,35 +96,6 @@ func TestMend(t *testing.T) {
 	run(t, f.Device, `UPDATE kv SET a = 1`)
 	if got := dump(t, f.Device, `SELECT count(*) FROM _velosync_wal WHERE op = 'U'`); got != "int64:2" {
 		t.Errorf("%s updates logged after mending, want 2", got)
-	}
-}
-
-// TestOtherClients: the sqlite3 shell, which has none of our functions, writes and reads
-// the views.
-func TestOtherClients(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a.db")
-	d, _ := openFile(t, path)
-	run(t, d, kv)
-	shell := func(script string) string {
-		t.Helper()
-		out, err := exec.Command("sqlite3", path, script).CombinedOutput()
-		if err != nil {
-			t.Fatalf("sqlite3 %s: %v\n%s", script, err, out)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	shell(`INSERT INTO kv(k, a) VALUES ('shell', 1); UPDATE kv SET a = 2, b = 3; INSERT OR REPLACE INTO kv(k, u) VALUES ('r', 'x'); DELETE FROM kv WHERE k = 'r';`)
-	if got, want := shell(`SELECT tbl, key, op, columns, mutations FROM velosync_pending`), "kv|r|delete|a,b,u|2\nkv|shell|update|a,b,u|2"; got != want {
-		t.Errorf("velosync_pending:\n%s\nwant:\n%s", got, want)
-	}
-	if got := shell(`SELECT pending, conflicts, tables FROM velosync_status`); got != "2|0|kv" {
-		t.Errorf("velosync_status: %s", got)
-	}
-	if got := shell(`SELECT count(*) FROM velosync_conflicts`); got != "0" {
-		t.Errorf("velosync_conflicts: %s", got)
-	}
-	if got := fmt.Sprint(column(t, d, `SELECT at > 1600000000000 AND at < 4000000000000 FROM _velosync_wal LIMIT 1`)); got != "[1]" {
-		t.Errorf("time is not unix ms")
 	}
 }
 

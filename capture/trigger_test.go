@@ -125,13 +125,3 @@ func TestTriggers_builtInsOnly(t *testing.T) {
 		t.Errorf("composite keys (-want +got):\n%s", diff)
 	}
 }
-
-func TestTriggers_applicationUnspoiled(t *testing.T) {
-	d := newDevice(t, `CREATE TABLE n(id TEXT PRIMARY KEY NOT NULL, v INT); SELECT velosync_track('n'); INSERT INTO n VALUES ('a', 1), ('b', 2), ('c', 3); DELETE FROM n WHERE id = 'a'`)
-	if got := column(t, d, `SELECT changes()`)[0]; got != int64(1) {
-		t.Errorf("changes() = %v, want 1", got)
-	}
-	if got := column(t, d, `SELECT last_insert_rowid()`)[0]; got != int64(3) {
-		t.Errorf("last_insert_rowid() = %v, want 3: the log's rows must not show", got)
-	}
-}

@@ -357,36 +357,33 @@ func TestScenario_14_weights(t *testing.T) {
 func TestScenario_15_keys(t *testing.T) {
 	for _, x := range []struct {
 		name, table    string
+		options        string
 		rows           string // VALUES for (key…, v)
 		swap           []string
 		a, b           string // concurrent inserts of keys that are equal to the index, if any
 		rejected, want string
 	}{
-		{name: "text", table: `k TEXT PRIMARY KEY NOT NULL, v`, rows: `('x', 1), ('y', 2), ('', 3), ('ünï🌍', 4), ('a' || char(0) || 'b', 5)`,
+		{name: "text", table: `k TEXT PRIMARY KEY NOT NULL, v)`, rows: `('x', 1), ('y', 2), ('', 3), ('ünï🌍', 4), ('a' || char(0) || 'b', 5)`,
 			swap: []string{`UPDATE t SET k = 'tmp' WHERE k = 'x'`, `UPDATE t SET k = 'x' WHERE k = 'y'`, `UPDATE t SET k = 'y' WHERE k = 'tmp'`}},
-		{name: "blob", table: `k BLOB PRIMARY KEY NOT NULL, v`, rows: `(x'01', 1), (x'02', 2), (x'', 3), (x'00', 4)`,
+		{name: "blob", table: `k BLOB PRIMARY KEY NOT NULL, v)`, rows: `(x'01', 1), (x'02', 2), (x'', 3), (x'00', 4)`,
 			swap: []string{`UPDATE t SET k = x'ff' WHERE k = x'01'`, `UPDATE t SET k = x'01' WHERE k = x'02'`, `UPDATE t SET k = x'02' WHERE k = x'ff'`}},
-		{name: "composite", table: `k1 TEXT NOT NULL, k2 NOT NULL, v, PRIMARY KEY(k2, k1)`, rows: `('x', 1, 1), ('x', '1', 2), ('x', x'31', 3), ('y', 1.5, 4)`,
+		{name: "composite", table: `k1 TEXT NOT NULL, k2 NOT NULL, v, PRIMARY KEY(k2, k1))`, rows: `('x', 1, 1), ('x', '1', 2), ('x', x'31', 3), ('y', 1.5, 4)`,
 			swap: []string{`UPDATE t SET k1 = 'tmp' WHERE k1 = 'x' AND k2 = 1`, `UPDATE t SET k2 = 1 WHERE k1 = 'x' AND k2 = '1'`, `UPDATE t SET k1 = 'x', k2 = '1' WHERE k1 = 'tmp'`}},
-		{name: "without rowid", table: `k TEXT NOT NULL, n INT NOT NULL, v, PRIMARY KEY(k, n)) WITHOUT ROWID --`, rows: `('x', 1, 1), ('x', 2, 2)`,
+		{name: "without rowid", table: `k TEXT NOT NULL, n INT NOT NULL, v, PRIMARY KEY(k, n))`, options: ` WITHOUT ROWID`, rows: `('x', 1, 1), ('x', 2, 2)`,
 			swap: []string{`UPDATE t SET n = 3 WHERE n = 1`, `UPDATE t SET n = 1 WHERE n = 2`, `UPDATE t SET n = 2 WHERE n = 3`}},
-		{name: "integer", table: `k INT PRIMARY KEY NOT NULL, v`, rows: `(9223372036854775807, 1), (-9223372036854775808, 2), (0, 3)`,
+		{name: "integer", table: `k INT PRIMARY KEY NOT NULL, v)`, rows: `(9223372036854775807, 1), (-9223372036854775808, 2), (0, 3)`,
 			swap: []string{`UPDATE t SET k = 7 WHERE k = 0`}},
-		{name: "equal by collation", table: `k TEXT PRIMARY KEY NOT NULL COLLATE NOCASE, v`, rows: `('x', 1), ('y', 2)`,
+		{name: "equal by collation", table: `k TEXT PRIMARY KEY NOT NULL COLLATE NOCASE, v)`, rows: `('x', 1), ('y', 2)`,
 			swap: []string{`UPDATE t SET k = 'X' WHERE k = 'x'`}, a: `INSERT INTO t VALUES ('Key', 'a')`, b: `INSERT INTO t VALUES ('KEY', 'b')`, rejected: "UNIQUE", want: "Key"},
-		{name: "equal by value", table: `k PRIMARY KEY NOT NULL, v`, rows: `('x', 1)`,
+		{name: "equal by value", table: `k PRIMARY KEY NOT NULL, v)`, rows: `('x', 1)`,
 			swap: []string{`UPDATE t SET k = x'78' WHERE k = 'x'`}, a: `INSERT INTO t VALUES (1, 'a'), ('1', 'text')`, b: `INSERT INTO t VALUES (1.0, 'b')`, rejected: "UNIQUE", want: "1"},
-		{name: "one by affinity", table: `k TEXT PRIMARY KEY NOT NULL, v`, rows: `('x', 1)`,
+		{name: "one by affinity", table: `k TEXT PRIMARY KEY NOT NULL, v)`, rows: `('x', 1)`,
 			swap: []string{`UPDATE t SET k = 5 WHERE k = 'x'`}, a: `INSERT INTO t VALUES (1, 'a')`, b: `INSERT INTO t VALUES ('1', 'b')`, want: "1"}, // the same key: a conflict, not a violation
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			m := masterdtest.New(t, masterdtest.Options{})
 			a, b, c := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil), newDevice(t, m, "c", nil)
-			table, after, _ := strings.Cut(x.table, " --")
-			if after = ")"; strings.Contains(table, "WITHOUT ROWID") {
-				after = ""
-			}
-			a.exec(`CREATE TABLE t(`+table+after, `SELECT velosync_track('t')`, `INSERT INTO t VALUES `+x.rows)
+			a.exec(`CREATE TABLE t(`+x.table+x.options, `SELECT velosync_track('t')`, `INSERT INTO t VALUES `+x.rows)
 			settled(t, m, a, b, c)
 			// b edits a row whose key a changes: the row that b knew is gone, what stood there
 			// and what b wrote is in the log or in the row.
