@@ -2,6 +2,7 @@ package capture
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/velosync/velosync/capture/change"
 )
@@ -74,15 +75,21 @@ type edit struct {
 func (d *Device) pending(acked change.LSN) ([]*edit, error) {
 	at := make(map[rowKey]*edit)
 	var order []*edit
-	err := d.c.Query(`SELECT lsn, tbl, op, pk, cols, seen, at, weight FROM _velosync_wal WHERE op <> 'X' ORDER BY lsn`, nil, func(v []change.Value) error {
-		r := logRow{lsn: v[0].(int64), op: v[2].(string)[0], cols: change.Bits(v[4].(int64)), seen: v[5].(int64), at: v[6].(int64), weight: v[7]}
-		t := d.byID(v[1].(int64))
-		if t == nil {
-			return fmt.Errorf("log row %d is of a table that is not tracked", r.lsn)
+	s, err := d.State()
+	if err != nil {
+		return nil, err
+	}
+	err = d.c.Query(`SELECT lsn, tbl, op, cols, seen, at, weight, pk FROM _velosync_wal WHERE op <> 'X' ORDER BY lsn`, nil, func(v []change.Value) error {
+		r, t, why := d.readLogRow(v, &s)
+		if why != "" {
+			return fmt.Errorf("log row %v is damaged: %s. Nothing is sent: look at it in _velosync_wal, delete it, and log its row by hand: SELECT velosync_touch(table, key)", v[0], why)
 		}
-		k := keyFor(t.id, v[3])
+		k := keyFor(t.id, v[7])
 		e := at[k]
 		if e == nil {
+			if _, err := change.SplitKey(v[7], len(t.d.Key)); len(t.d.Key) > 1 && err != nil {
+				return fmt.Errorf("log row %d is damaged: %w", r.lsn, err)
+			}
 			e = &edit{key: k, evicted: true, existence: r.seen, seen0: r.seen}
 			at[k] = e
 			order = append(order, e)
@@ -106,6 +113,33 @@ func (d *Device) pending(acked change.LSN) ([]*edit, error) {
 		return nil, err
 	}
 	return kept, nil
+}
+
+// readLogRow reads a row of the log, lsn, table, op, cols, seen, at, weight; or it says
+// what no trigger of ours writes there.
+func (d *Device) readLogRow(v []change.Value, s *State) (r logRow, t *table, why string) {
+	var n [5]int64 // lsn, table, cols, seen, at
+	for i, at := range [...]int{0, 1, 3, 4, 5} {
+		var ok bool
+		if n[i], ok = v[at].(int64); !ok {
+			return r, nil, fmt.Sprintf("%v stands where a number belongs", v[at])
+		}
+	}
+	op, _ := v[2].(string)
+	if t = d.byID(n[1]); t == nil {
+		return r, nil, "it is of a table that is not tracked"
+	}
+	if len(op) != 1 || !strings.Contains("IUDETBP", op) {
+		return r, nil, fmt.Sprintf("there is no operation %q", op)
+	}
+	r = logRow{lsn: n[0], op: op[0], cols: change.Bits(n[2]), seen: n[3], at: n[4], weight: v[6]}
+	switch {
+	case r.op != 'E' && r.lsn > int64(s.Acked) && r.cols&change.AllBits(len(t.registers)) == 0: // older ones may stay for a delete alone
+		return r, nil, fmt.Sprintf("it names no columns of %q", t.d.Name)
+	case r.seen < 0 || r.seen > int64(s.Seen):
+		return r, nil, fmt.Sprintf("it has seen %d, the device %d", r.seen, s.Seen)
+	}
+	return r, t, ""
 }
 
 func (e *edit) add(r logRow, registers int) {
