@@ -112,9 +112,7 @@ func (d *Device) mend(id int64) error {
 		return nil
 	}
 	d.o.Log.Warn("triggers mended, every row is logged", "table", t.d.Name)
-	// What was written meanwhile can't be told from what stood there: all of it gives way to
-	// what others wrote since the last round.
-	return d.logAll(t, "coalesce((SELECT last_sync FROM _velosync_sync), "+now+")")
+	return d.logAll(t, lastSync)
 }
 
 // madeAs reports whether the triggers were made for the columns that the table has.

@@ -96,13 +96,19 @@ func (d *Device) track(name string, o change.Options, logRows bool) error {
 	if err != nil {
 		return err
 	}
-	if !has(space, t.d.Name) {
-		if _, err := d.c.Exec(`UPDATE _velosync_table SET held = ? WHERE id = ?`, encodeNames(t.names(every(len(t.d.Columns)))), t.id); err != nil {
-			return err
-		}
+	if has(space, t.d.Name) {
+		return d.logAll(t, lastSync)
+	}
+	if _, err := d.c.Exec(`UPDATE _velosync_table SET held = ? WHERE id = ?`, encodeNames(t.names(every(len(t.d.Columns)))), t.id); err != nil {
+		return err
 	}
 	return d.logAll(t, now)
 }
+
+// lastSync is the time of rows that were written while no trigger watched: that can't be
+// told from what stood there, so all of it gives way to what others wrote since the last
+// round.
+const lastSync = "coalesce((SELECT last_sync FROM _velosync_sync), " + now + ")"
 
 // TrackExisting tracks those of the named tables that exist and are not tracked yet, with
 // default options.
