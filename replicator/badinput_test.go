@@ -1,15 +1,11 @@
 package replicator_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	sqlite3 "github.com/mattn/go-sqlite3"
 
 	"github.com/velosync/velosync/masterd/masterdtest"
 	"github.com/velosync/velosync/replicator"
@@ -36,97 +32,6 @@ func TestNew_unusableFiles(t *testing.T) {
 	}
 	if got, _ := os.ReadFile(text); !strings.HasPrefix(string(got), "Dear Sir") {
 		t.Error("the file that is no database was changed")
-	}
-}
-
-func TestSync_readOnlyFile(t *testing.T) {
-	m := masterdtest.New(t, masterdtest.Options{})
-	a := newDevice(t, m, "a", nil)
-	a.exec(notes, trackNotes)
-	r, err := replicator.New("file:"+a.file+"?mode=ro", a.o)
-	if err == nil {
-		defer r.Close()
-		_, err = r.Sync(context.Background())
-	}
-	if err == nil || !strings.Contains(err.Error(), "readonly") {
-		t.Errorf("error = %v, want it to say that the file is read-only", err)
-	}
-}
-
-// TestSync_fullDisk: a pull that does not fit leaves the file as it was, and comes when
-// there is room.
-func TestSync_fullDisk(t *testing.T) {
-	m := masterdtest.New(t, masterdtest.Options{})
-	a := newDevice(t, m, "a", nil)
-	a.exec(notes, trackNotes,
-		`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) INSERT INTO notes SELECT 'k' || i, 't', hex(randomblob(5000)), 1 FROM n`)
-	a.sync()
-	var limit *sqlite3.SQLiteConn
-	b := newDevice(t, m, "b", func(o *replicator.Options) {
-		o.Prepare = func(c *sqlite3.SQLiteConn) error {
-			if limit == nil {
-				limit = c
-			}
-			return nil
-		}
-	})
-	pages := func(n string) {
-		t.Helper()
-		if _, err := limit.Exec("PRAGMA max_page_count = "+n, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pages("100")
-	_, err := b.r.Sync(context.Background())
-	var e sqlite3.Error
-	if !errors.As(err, &e) || e.Code != sqlite3.ErrFull {
-		t.Fatalf("error = %v, want that the disk is full", err)
-	}
-	b.want(`SELECT count(*) FROM sqlite_schema WHERE name = 'notes'`, "0")
-	b.want(`SELECT seen FROM velosync_status`, "0")
-	pages("1000000")
-	b.sync()
-	b.want(`SELECT count(*), sum(length(body)) FROM notes`, "200 2000000")
-}
-
-func TestSync_corruptFile(t *testing.T) {
-	m := masterdtest.New(t, masterdtest.Options{})
-	a := newDevice(t, m, "a", nil)
-	a.exec(notes, trackNotes, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) INSERT INTO notes SELECT 'k' || i, 't', hex(randomblob(500)), 1 FROM n`,
-		`PRAGMA wal_checkpoint(TRUNCATE)`)
-	if err := errors.Join(a.r.Close(), a.db.Close()); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(a.file, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, _ := f.Stat()
-	for at := int64(4096 * 30); at+4096 < info.Size(); at += 4096 {
-		if _, err := f.WriteAt([]byte(strings.Repeat("\xde\xad", 64)), at); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	r, err := replicator.New(a.file, a.o)
-	if err == nil {
-		defer r.Close()
-		_, err = r.Sync(context.Background())
-	}
-	if err == nil || !strings.Contains(err.Error(), "malformed") {
-		t.Errorf("error = %v, want that the image is malformed", err)
-	}
-	if st, err := m.Engine.Spaces(context.Background()); err != nil {
-		t.Fatal(err)
-	} else if len(st) > 0 {
-		space, err := m.Engine.Lookup(context.Background(), m.Space)
-		if err == nil {
-			if s, err := space.Stats(context.Background()); err != nil || s.Rows != 0 {
-				t.Errorf("the master took %d rows of a push that could not be read whole (%v)", s.Rows, err)
-			}
-		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,7 +23,16 @@ import (
 	"github.com/velosync/velosync/replicator/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if text := os.Getenv(childEnv); text != "" {
+		if err := childMain(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // A device is a file that an application has open, and its replicator.
 type device struct {
@@ -35,9 +45,13 @@ type device struct {
 
 func newDevice(t *testing.T, m *masterdtest.Master, name string, change func(*replicator.Options)) *device {
 	t.Helper()
-	d := &device{t: t, file: filepath.Join(t.TempDir(), name+".db"), o: replicator.Options{
-		Master: m.URL, Space: m.Space, Token: m.Token(name), Name: name, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}}
+	return openDevice(t, replicator.Options{Master: m.URL, Space: m.Space, Token: m.Token(name), Name: name}, change)
+}
+
+func openDevice(t *testing.T, o replicator.Options, change func(*replicator.Options)) *device {
+	t.Helper()
+	d := &device{t: t, file: filepath.Join(t.TempDir(), o.Name+".db"), o: o}
+	d.o.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if change != nil {
 		change(&d.o)
 	}

@@ -109,6 +109,48 @@ func equal(t *testing.T, query string, devices ...*device) {
 	}
 }
 
+// TestScenario_29_bigTable: sync is switched on for a table with very many rows, off, and
+// on again, while writers run.
+func TestScenario_29_bigTable(t *testing.T) {
+	rows := sized(8000, 1_000_000)
+	m := masterdtest.New(t, masterdtest.Options{Log: quiet})
+	a, b := newDevice(t, m, "a", func(o *replicator.Options) { o.Log = quiet }), newDevice(t, m, "b", func(o *replicator.Options) { o.Log = quiet })
+	a.exec(`CREATE TABLE big(id TEXT PRIMARY KEY NOT NULL, n INT, text TEXT)`,
+		fmt.Sprintf(`WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < %d) INSERT INTO big SELECT printf('row %%08d', x), x, 'text of ' || x FROM i`, rows))
+	timed := func(f func()) time.Duration {
+		began := time.Now()
+		f()
+		return time.Since(began).Round(time.Millisecond)
+	}
+	inUse := startWriters(t, a, "big", rows)
+	inUse.until(20)
+	on := timed(func() { a.exec(`SELECT velosync_track('big')`) })
+	inUse.until(20)
+	push := timed(func() { a.sync() })
+	pull := timed(func() { b.sync() })
+	inUse.until(20)
+	writes, longest := inUse.stop()
+	settled(t, m, a, b)
+	t.Logf("%d rows: switched on in %v, pushed in %v, pulled in %v; %d writes meanwhile, the longest waited %v", rows, on, push, pull, writes, longest.Round(time.Millisecond))
+
+	off := timed(func() { a.exec(`SELECT velosync_untrack('big')`) })
+	a.exec(`UPDATE big SET n = -5 WHERE id = 'row 00000005'`, `INSERT INTO big(id, n) VALUES ('while off', 1)`)
+	b.exec(`UPDATE big SET text = 'by b' WHERE id = 'row 00000006'`)
+	b.sync()
+	// Switched off it stands in the way of the space's table of that name, and the round says so.
+	if err := a.fails(); !strings.Contains(err.Error(), `"big", and this file has one of that name that is not tracked`) {
+		t.Errorf("switched off: %v", err)
+	}
+	b.want(`SELECT count(*) FROM big WHERE id = 'while off'`, "0")
+	a.want(`SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'big'`, "0")
+	again := timed(func() { a.exec(`SELECT velosync_track('big')`) })
+	round := timed(func() { a.sync() })
+	settled(t, m, a, b)
+	t.Logf("switched off in %v, on again in %v, the round after it %v", off, again, round)
+	b.want(`SELECT n FROM big WHERE id = 'while off'`, "1")
+	a.want(`SELECT n, (SELECT text FROM big WHERE id = 'row 00000006') FROM big WHERE id = 'row 00000005'`, "-5 by b")
+}
+
 func TestScenario_30_deviceRestored(t *testing.T) {
 	m := masterdtest.New(t, masterdtest.Options{})
 	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
@@ -492,21 +534,27 @@ func spaceStats(t *testing.T, m *masterdtest.Master) store.Stats {
 // TestScenario_33_firstSyncCut: the first pushes and pulls of many rows are cut again and
 // again, while others write; they come to an end, and nobody sees half of it.
 func TestScenario_33_firstSyncCut(t *testing.T) {
-	const rows = 3000
-	m := masterdtest.New(t, masterdtest.Options{Store: store.Options{PageRows: 300}})
-	// worse returns a line on which each try comes a little further than the one before.
+	rows := sized(3000, 1_000_000)
+	m := masterdtest.New(t, masterdtest.Options{Store: store.Options{PageRows: rows / 10}})
+	// worse returns a line that is cut at each request in turn; in the full test a hundred
+	// times, most of them early.
 	worse := func(s *switchboard) {
-		n, limit := 0, 2
+		tries, n, limit := 0, 0, 2
 		s.set(nil, func(*http.Request) error {
 			if n++; n == limit {
-				n, limit = 0, limit+1
+				n, tries = 0, tries+1
+				if early := sized(0, 90); tries < early {
+					limit = 1 + tries%2
+				} else {
+					limit = 2 + tries - early
+				}
 				return errors.New("answer lost")
 			}
 			return nil
 		})
 	}
 	until := func(d *device, whole string) (cuts int) {
-		for ; cuts < 100; cuts++ {
+		for ; cuts < 120; cuts++ {
 			_, err := d.r.Sync(context.Background())
 			if err == nil {
 				return cuts
@@ -522,7 +570,7 @@ func TestScenario_33_firstSyncCut(t *testing.T) {
 		return 0
 	}
 	lossy := func(s *switchboard) func(o *replicator.Options) {
-		return func(o *replicator.Options) { o.Transport, o.Parts.Rows = s, 300 }
+		return func(o *replicator.Options) { o.Transport, o.Parts.Rows = s, rows/10 }
 	}
 	sa, sb := &switchboard{}, &switchboard{}
 	worse(sa)
