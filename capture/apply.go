@@ -742,19 +742,28 @@ func (a *applier) freshRegisters() map[int64]change.Bits {
 }
 
 // hold writes down which columns the device holds from this round on. What is pending was
-// written without them: it has seen nothing of those columns.
+// written without them: it has seen nothing of those columns. Only the delete of a row knew
+// of them what it knew of the row.
 func (a *applier) hold() error {
 	d := a.d
 	for k, p := range a.later {
-		regs := p.cols & a.fresh[k.tbl]
+		regs, seen := p.cols&a.fresh[k.tbl], int64(0)
 		if a.laid[k] != nil { // what stands here is from before the columns came
 			regs = a.fresh[k.tbl]
+		} else if regs != 0 {
+			here, err := d.exists(d.byID(k.tbl), k.value())
+			if err != nil {
+				return err
+			}
+			if !here {
+				seen = unlessGone
+			}
 		}
 		if regs != 0 {
 			var failed error
 			regs.Each(func(r int) {
 				if failed == nil {
-					_, failed = d.c.Exec(`INSERT OR REPLACE INTO _velosync_under(tbl, pk, reg, seen) VALUES (?, ?, ?, 0)`, k.tbl, k.value(), int64(r))
+					_, failed = d.c.Exec(`INSERT OR REPLACE INTO _velosync_under(tbl, pk, reg, seen) VALUES (?, ?, ?, ?)`, k.tbl, k.value(), int64(r), seen)
 				}
 			})
 			if failed != nil {

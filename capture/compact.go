@@ -62,6 +62,8 @@ type edit struct {
 	backAt   int64
 	// evicted says that the log has only warnings of a REPLACE: the row counts if it is gone.
 	evicted bool
+	// blind are registers of which an edit has seen nothing, unless it is a delete.
+	blind change.Bits
 	// seen and newest are by register, and empty while all mutations agree with seen0 and
 	// lsn: most edits are one mutation.
 	seen0  int64
@@ -196,7 +198,11 @@ func (e *edit) split(registers int) {
 	}
 }
 
-// lowerUnder takes the registers that a pulled delete left as old as they were.
+// unlessGone stands in _velosync_under for a seen of 0 that does not count for a delete.
+const unlessGone = -1
+
+// lowerUnder takes the registers that a pulled delete left as old as they were, and those
+// that came with a new column.
 func (d *Device) lowerUnder(at map[rowKey]*edit) error {
 	return d.c.Query(`SELECT tbl, pk, reg, seen FROM _velosync_under`, nil, func(v []change.Value) error {
 		t := d.byID(v[0].(int64))
@@ -209,11 +215,18 @@ func (d *Device) lowerUnder(at map[rowKey]*edit) error {
 		}
 		e.split(len(t.registers))
 		if i := int(v[2].(int64)); i < len(e.seen) && e.cols.Has(i) {
-			e.seen[i] = min(e.seen[i], v[3].(int64))
+			if v[3].(int64) == unlessGone {
+				e.blind |= change.Bit(i)
+			} else {
+				e.seen[i] = min(e.seen[i], v[3].(int64))
+			}
 		}
 		return nil
 	})
 }
+
+// lowerBlind takes the blind registers as unseen: the row is there.
+func (e *edit) lowerBlind() { e.blind.Each(func(i int) { e.seen[i] = 0 }) }
 
 // stamp returns the edit's clock for the registers in set. A register that no mutation
 // wrote (of a delete, or a row that is shipped whole) is as old as the row's oldest.

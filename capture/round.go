@@ -368,6 +368,7 @@ func (d *Device) readRow(t *table, e *edit, back bool) (shippedRow, error) {
 		row.skip = true // the REPLACE that was announced did not happen
 		return row, nil
 	default:
+		e.lowerBlind()
 		row.stamp = e.stamp(row.regs)
 	}
 	if t.renumbers() {

@@ -55,6 +55,8 @@ type knowledge struct {
 	// hidden is what stands behind the column that the device has not yet: its deletes
 	// have seen it.
 	hidden set
+	// behind is what was hidden from a delete here: one that follows it has seen it too.
+	behind set
 }
 
 // A mutation is a row of the log.

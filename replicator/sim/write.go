@@ -206,7 +206,8 @@ func (x *txn) gone(key string) {
 	e := &event{id: len(w.events) + len(x.events), d: x.d, key: key, reg: -1, txn: w.txns, regs: k.regs, exist: k.exist}
 	if w.shape.alters {
 		e.regs = slices.Clone(e.regs)
-		e.regs[w.shape.later()] = e.regs[w.shape.later()].or(k.hidden)
+		k.behind = k.behind.or(k.hidden)
+		e.regs[w.shape.later()] = e.regs[w.shape.later()].or(k.behind)
 	}
 	e.exist = e.exist.with(e.id)
 	k.exist = e.exist

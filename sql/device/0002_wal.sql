@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS _velosync_wal (
 );
 
 -- What a row showed before a delete was laid under its pending edits: its registers are
--- as old as that. Written by the apply step, gone when the row has nothing pending.
+-- as old as that. Written by the apply step, gone when the row has nothing pending. A seen
+-- of -1 is 0, of a column that came since, unless the row is deleted.
 CREATE TABLE IF NOT EXISTS _velosync_under (
   tbl  INTEGER NOT NULL,
   pk   NOT NULL,
