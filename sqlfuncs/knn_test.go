@@ -644,8 +644,9 @@ func TestKNN_Schema(t *testing.T) {
 	}
 }
 
-// TestKNN_Shrinks deletes most rows and expects the lists to go too.
-func TestKNN_Shrinks(t *testing.T) {
+// TestScenario_48_indexShrinks deletes nine of ten rows and expects their codes and lists to
+// go too, and what is left to be found as before.
+func TestScenario_48_indexShrinks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "shrink.db")
 	db, c := notesDB(t, path, 6000, 64, ", lists_from=1000")
 	mustExec(t, db, `VACUUM`)
@@ -663,6 +664,15 @@ func TestKNN_Shrinks(t *testing.T) {
 	mustExec(t, db, `VACUUM`)
 	if now := size(); now > full/8 {
 		t.Errorf("%d bytes after nine of ten rows are gone, %d before", now, full)
+	}
+	var found float64
+	for range 50 {
+		q := blob(c.draw())
+		want := search(t, db, `SELECT id, vec_distance_cosine(embedding, ?) d FROM notes ORDER BY d LIMIT 10`, q)
+		found += overlap(search(t, db, `SELECT id, distance FROM notes_knn WHERE embedding MATCH ? AND k = 10`, q), want) / 50
+	}
+	if found < 0.95 {
+		t.Errorf("recall %.3f of what is left", found)
 	}
 	mustExec(t, db, `DELETE FROM notes`)
 	mustExec(t, db, `INSERT INTO notes_knn(notes_knn) VALUES ('optimize')`)

@@ -1,5 +1,6 @@
 // Command structure checks what a reader relies on: that imports run one way, that
-// exported names have documentation, and that each public package has an example.
+// exported names have documentation, that each public package has an example, and that the
+// tests that a document names are there.
 //
 //	go run ./.ci/structure
 package main
@@ -14,9 +15,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -88,7 +91,7 @@ func run() error {
 			errs = append(errs, errors.Join(err, fmt.Errorf("%s has no runnable Example", path)))
 		}
 	}
-	errs = append(errs, checkNoHTTP("./sqlfuncs"))
+	errs = append(errs, checkNoHTTP("./sqlfuncs"), checkNamedTests(packages))
 	part := float64(documented) / float64(names)
 	fmt.Printf("imports run one way in %d packages; %d of %d exported names are documented (%.1f %%)\n", len(packages), documented, names, 100*part)
 	if part < wantDocs {
@@ -143,6 +146,39 @@ func checkNoHTTP(path string) error {
 		return fmt.Errorf("%s pulls in net/http", path)
 	}
 	return nil
+}
+
+// checkNamedTests sees that each test that a document names, in backticks, is there.
+func checkNamedTests(packages []pkg) error {
+	there := make(map[string]bool)
+	for _, p := range packages {
+		files, _, err := parse(p, append(slices.Clone(p.TestGoFiles), p.XTestGoFiles...))
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			for _, d := range f.Decls {
+				if f, ok := d.(*ast.FuncDecl); ok {
+					there[f.Name.Name] = true
+				}
+			}
+		}
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`")
+	var errs []error
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".md" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range named.FindAllSubmatch(text, -1) {
+			if !there[string(m[1])] {
+				errs = append(errs, fmt.Errorf("%s names %s, which is no test", path, m[1]))
+			}
+		}
+		return err
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 func parse(p pkg, files []string) ([]*ast.File, *token.FileSet, error) {
