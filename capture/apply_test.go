@@ -414,7 +414,7 @@ func TestFinish_movedFile(t *testing.T) {
 	}
 }
 
-func TestFinish_refusesHostileTables(t *testing.T) {
+func TestThreat_poisonedSchema(t *testing.T) {
 	for _, sql := range []string{
 		`CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL); DROP TABLE _velosync_wal`,
 		`CREATE TABLE other(id TEXT PRIMARY KEY NOT NULL)`,

@@ -417,17 +417,4 @@ func TestScenario_36_clocks(t *testing.T) {
 		settled(t, m, a.device, b.device)
 		b.want(`SELECT title, body FROM notes ORDER BY id`, "2 3\n4 \nrice white")
 	})
-	// A claim of the year 2100 is cut to five minutes from now: it can't win for ever.
-	t.Run("a claim", func(t *testing.T) {
-		a, b := open("a claims", 0), open("b claims", 0)
-		a.sync()
-		b.sync()
-		a.exec(`UPDATE notes SET title = 'the future' WHERE id = 'x'`, `UPDATE _velosync_wal SET at = 4102444800000`)
-		a.sync()
-		b.exec(`UPDATE notes SET title = 'ten minutes later' WHERE id = 'x'`)
-		now = now.Add(10 * time.Minute)
-		b.exec(fmt.Sprintf(`UPDATE _velosync_wal SET at = %d WHERE lsn > (SELECT acked FROM _velosync_state)`, now.UnixMilli()))
-		settled(t, m, b.device, a.device)
-		a.want(`SELECT title FROM notes WHERE id = 'x'`, "ten minutes later")
-	})
 }

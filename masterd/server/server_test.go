@@ -39,7 +39,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-func TestInsecure(t *testing.T) {
+func TestThreat_noTokens(t *testing.T) {
 	e := newFake()
 	r := serve(t, e, Options{Insecure: true})
 	if a := r.do("GET", "/v1/notes/events", "", nil); a.status != 404 || a.code(t) != "no-space" {
@@ -73,7 +73,7 @@ func TestInsecure(t *testing.T) {
 	}
 }
 
-func TestRevoke(t *testing.T) {
+func TestThreat_revokedToken(t *testing.T) {
 	e := newFake("notes")
 	r := serve(t, e, Options{KeepAlive: 5 * time.Millisecond})
 	token := r.token("notes", "phone")
@@ -89,7 +89,7 @@ func TestRevoke(t *testing.T) {
 	events.end(t)
 }
 
-func TestRate(t *testing.T) {
+func TestThreat_requestRate(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	e := newFake("notes")
 	r := serve(t, e, Options{Rate: 1, Burst: 3, Now: func() time.Time { return now }})
@@ -112,7 +112,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-func TestFailedAuth(t *testing.T) {
+func TestThreat_tokenGuessing(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	e := newFake("notes")
 	r := serve(t, e, Options{FailedRate: 0.1, FailedBurst: 5, Now: func() time.Time { return now }})
@@ -147,7 +147,7 @@ func TestFailedAuth(t *testing.T) {
 	}
 }
 
-func TestLimits_bounded(t *testing.T) {
+func TestThreat_manyAddresses(t *testing.T) {
 	l := newLimits(1, 1)
 	now := time.Unix(1e9, 0)
 	for i := range maxKeys + 100 {
@@ -273,7 +273,7 @@ func TestEvents(t *testing.T) {
 	s.end(t)
 }
 
-func TestEvents_limit(t *testing.T) {
+func TestThreat_manyStreams(t *testing.T) {
 	e := newFake("notes")
 	r := serve(t, e, Options{MaxStreams: 2, MaxStreamsTotal: 3})
 	phone, laptop, tablet := r.token("notes", "phone"), r.token("notes", "laptop"), r.token("notes", "tablet")
@@ -293,7 +293,7 @@ func TestEvents_limit(t *testing.T) {
 	r.events("notes", tablet)
 }
 
-func TestEvents_slowClient(t *testing.T) {
+func TestThreat_slowReader(t *testing.T) {
 	e := newFake("notes")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -434,9 +434,9 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-// TestTimeouts checks that a body that trickles in is cut, and that a request whose
+// TestThreat_slowBody checks that a body that trickles in is cut, and that a request whose
 // work takes longer than its reading may is not.
-func TestTimeouts(t *testing.T) {
+func TestThreat_slowBody(t *testing.T) {
 	e := newFake("notes")
 	r := serve(t, e, Options{ReadTimeout: 100 * time.Millisecond})
 	token := r.token("notes", "phone")
@@ -531,7 +531,7 @@ func TestHealthReadyStats(t *testing.T) {
 	}
 }
 
-func TestMetrics_behindProxy(t *testing.T) {
+func TestThreat_metricsBehindProxy(t *testing.T) {
 	r := serve(t, newFake("notes"), Options{BehindProxy: true})
 	if a := r.do("GET", "/metrics", "", nil, "X-Forwarded-For", "127.0.0.1"); a.status != 404 {
 		t.Errorf("got %d, want 404: a proxy on this machine speaks for everyone", a.status)

@@ -70,8 +70,8 @@ func TestAck(t *testing.T) {
 	}
 }
 
-// TestSync_badInput sends what no device sends. The space must see none of it.
-func TestSync_badInput(t *testing.T) {
+// TestThreat_hostileRequests sends what no device sends. The space must see none of it.
+func TestThreat_hostileRequests(t *testing.T) {
 	e := newFake("notes", "other")
 	r := serve(t, e, Options{Limits: wire.Limits{Body: 64 << 10, Inflated: 1 << 20}, FailedBurst: 1000})
 	token, other := r.token("notes", "phone"), r.token("other", "laptop")
@@ -203,7 +203,7 @@ func z2(t *testing.T, b []byte) []byte {
 	return z.EncodeAll(b, nil)
 }
 
-func TestSync_storeErrors(t *testing.T) {
+func TestThreat_errorsTellNothing(t *testing.T) {
 	e := newFake("notes")
 	r := serve(t, e, Options{})
 	token := r.token("notes", "phone")
@@ -426,7 +426,7 @@ func TestSync_parts(t *testing.T) {
 	})
 }
 
-func TestSync_partLimits(t *testing.T) {
+func TestThreat_stagedParts(t *testing.T) {
 	// A part here takes one block of 4,096 bytes.
 	now := time.Unix(1e9, 0)
 	var mu sync.Mutex

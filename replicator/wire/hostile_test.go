@@ -44,7 +44,7 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-func TestDecode_hostileCBOR(t *testing.T) {
+func TestThreat_hostileCBOR(t *testing.T) {
 	const id = "50 00000000000000000000000000000000"
 	for _, tt := range []struct {
 		name string
@@ -93,7 +93,7 @@ func TestDecode_hostileCBOR(t *testing.T) {
 }
 
 // A block whose head and payload do not agree.
-func TestDecodePush_hostileBlocks(t *testing.T) {
+func TestThreat_hostileBlocks(t *testing.T) {
 	key := "01 00 02"                     // one integer, 1
 	stamp := strings.Repeat("00 00", 5) + // lsn, seen, time, existence, registers: 0
 		"00 00 0000000000000000" // weight 0
@@ -200,7 +200,7 @@ func TestDecode_flipped(t *testing.T) {
 	}
 }
 
-func TestDecode_bomb(t *testing.T) {
+func TestThreat_bomb(t *testing.T) {
 	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		t.Fatal(err)
@@ -252,7 +252,7 @@ type zeroReader struct{}
 
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-func TestLimits(t *testing.T) {
+func TestThreat_limits(t *testing.T) {
 	repeat := func(n int, v change.Value) []change.Value {
 		list := make([]change.Value, n)
 		for i := range list {
