@@ -21,7 +21,7 @@ help:
 	@echo 'make bench   the figures of the README, as a table'
 	@echo 'make bench-vector  vector search beside sqlite-vec, usearch, FAISS and others, with a plot'
 	@echo 'make fuzz    each fuzz target for FUZZ_TIME ($(FUZZ_TIME))'
-	@echo 'make soak    SOAK_SEEDS ($(SOAK_SEEDS)) simulated schedules'
+	@echo 'make soak    the big scenarios at their full size, then SOAK_SEEDS ($(SOAK_SEEDS)) simulated schedules'
 	@echo 'make clean   remove what the others made'
 
 setup:
@@ -87,6 +87,7 @@ fuzz:
 	.ci/fuzz $(FUZZ_TIME)
 
 soak:
+	VELOSYNC_FULL=1 $(GO) test -count=1 -timeout 0 -v -run TestScenario ./replicator
 	VELOSYNC_SIM_SEEDS=$(SOAK_SEEDS) $(GO) test -count=1 -timeout 0 -v ./replicator/sim
 
 clean:
