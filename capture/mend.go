@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"sort"
@@ -91,7 +92,7 @@ func (d *Device) mend(id int64) error {
 		}
 	}
 	added := addedColumns(&old, &t.d.Table)
-	if len(added) > 0 && wholeRow(&old, t.d.Options.Groups) {
+	if len(added) > 0 && wholeRow(&old, t.d.Options) {
 		if t, err = d.widen(t, added); err != nil {
 			return err
 		}
@@ -172,6 +173,12 @@ func (d *Device) altered(before *table) error {
 		}
 	}
 	o.Groups = groups
+	for c := range o.Merge {
+		if now.Find(c) < 0 {
+			o.Merge = maps.Clone(o.Merge)
+			delete(o.Merge, c)
+		}
+	}
 	text, err := json.Marshal(o)
 	if err != nil {
 		return err
@@ -183,7 +190,7 @@ func (d *Device) altered(before *table) error {
 	if err != nil {
 		return err
 	}
-	if added := addedColumns(old, &t.d.Table); len(added) > 0 && wholeRow(old, before.d.Options.Groups) {
+	if added := addedColumns(old, &t.d.Table); len(added) > 0 && wholeRow(old, before.d.Options) {
 		if t, err = d.widen(t, added); err != nil {
 			return err
 		}
@@ -212,9 +219,10 @@ func addedColumns(old, now *change.Table) (added []int) {
 	return added
 }
 
-// wholeRow reports whether the groups are one, of the whole row: it takes new columns in.
-func wholeRow(t *change.Table, groups [][]string) bool {
-	return len(groups) == 1 && len(groups[0]) == len(t.Columns)-len(t.Key) && len(groups[0]) > 1
+// wholeRow reports whether the groups are one, of all that has no policy: it takes new
+// columns in.
+func wholeRow(t *change.Table, o change.Options) bool {
+	return len(o.Groups) == 1 && len(o.Groups[0]) == len(t.Columns)-len(t.Key)-len(o.Merge) && len(o.Groups[0]) > 1
 }
 
 // widen takes new columns into the group of the whole row.

@@ -95,6 +95,12 @@ func (d *Device) follow(t *table, old *change.Table, renamed map[string]string) 
 	if n := to[o.Weight]; n != "" {
 		o.Weight = n
 	}
+	o.Merge = o.RenamedMerge(func(c string) string {
+		if n := to[c]; n != "" {
+			return n
+		}
+		return c
+	})
 	var was string
 	var held change.Value
 	if _, err := d.c.Row(`SELECT was, held FROM _velosync_table WHERE id = ?`, []change.Value{t.id}, &was, &held); err != nil {

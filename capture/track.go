@@ -24,7 +24,7 @@ func ParseOptions(text string) (change.Options, error) {
 	dec := json.NewDecoder(strings.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&o); err != nil {
-		return o, fmt.Errorf(`track options: %w: they are a JSON object with "weight", "groups" and "ids", such as {"weight":"confidence","groups":[["body","embedding"]]}`, err)
+		return o, fmt.Errorf(`track options: %w: they are a JSON object with "weight", "groups", "merge" and "ids", such as {"weight":"confidence","groups":[["body","embedding"]],"merge":{"seen_at":"max"}}`, err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return o, errors.New("track options: text behind the JSON object")
@@ -189,9 +189,19 @@ func checkOptions(decl *vsql.Declaration, o *change.Options) error {
 			return err
 		}
 	}
+	merge := map[string]change.Policy{}
+	for name, p := range o.Merge {
+		if name, err = column("merge", name); err != nil {
+			return err
+		}
+		merge[name] = p
+	}
+	if o.Merge = merge; len(merge) == 0 {
+		o.Merge = nil
+	}
 	if o.Groups == nil {
-		o.Groups = defaultGroups(decl)
-		return nil
+		o.Groups = defaultGroups(decl, o.Merge)
+		return checkMerge(decl, o)
 	}
 	used := map[string]bool{}
 	for _, g := range o.Groups {
@@ -205,7 +215,13 @@ func checkOptions(decl *vsql.Declaration, o *change.Options) error {
 			used[g[i]] = true
 		}
 	}
-	return nil
+	return checkMerge(decl, o)
+}
+
+func checkMerge(decl *vsql.Declaration, o *change.Options) error {
+	t := decl.Table
+	t.Options = *o
+	return t.CheckMerge()
 }
 
 func columnNames(decl *vsql.Declaration) string {
@@ -222,8 +238,8 @@ var (
 )
 
 // defaultGroups makes one group of a table with a vector column: a text must not meet
-// another text's embedding.
-func defaultGroups(decl *vsql.Declaration) [][]string {
+// another text's embedding. Columns with a policy are merged on their own.
+func defaultGroups(decl *vsql.Declaration, merge map[string]change.Policy) [][]string {
 	found := false
 	for _, c := range decl.Columns {
 		blob := c.Type == "" || strings.EqualFold(c.Type, "BLOB")
@@ -238,7 +254,7 @@ func defaultGroups(decl *vsql.Declaration) [][]string {
 	}
 	var group []string
 	for i, c := range decl.Columns {
-		if !key[i] {
+		if _, own := merge[c.Name]; !key[i] && !own {
 			group = append(group, c.Name)
 		}
 	}

@@ -2,7 +2,9 @@ package change
 
 import "slices"
 
-// A Dot names the write that a register holds, and how it ranks.
+// A Dot names the write that a register holds, and how it ranks. Where concurrent writes
+// became one by the column's policy, Device is zero, since no device alone wrote what stands
+// there, and Rank and LSN are those of the greatest of them.
 type Dot struct {
 	Seq    Seq
 	Device DeviceID
@@ -53,6 +55,8 @@ type Edit struct {
 	// Lacks are registers that its author's table has not, or that the edit leaves at
 	// their default: a row can be made without them.
 	Lacks Bits
+	// Blend are registers whose concurrent versions become one by a policy.
+	Blend Bits
 }
 
 // Fresh returns the edit without what the master applied already, which is all up
@@ -106,7 +110,8 @@ type Loss struct {
 
 // An Outcome is what Merge decided.
 type Outcome struct {
-	Take   Bits // the registers whose values come from the edit
+	Take   Bits // the registers that the edit writes
+	Blend  Bits // of them, those whose value is to be merged with the one that stands there
 	Losses []Loss
 }
 
@@ -119,6 +124,9 @@ type Outcome struct {
 // register. A delete stands unless an edit that it has not seen, and that still
 // keeps a register, outranks it; it falls when an edit follows it, or keeps a
 // register and outranks it. Dotted version vectors: Preguiça et al. 2012.
+//
+// A register with a policy has no conflicts: of concurrent versions both are kept, as one
+// that nobody has seen who has not seen both. The greater rank speaks for it against deletes.
 func Merge(row *Row, e Edit, seq Seq, registers int) (*Row, Outcome) {
 	var out Outcome
 	dot := Dot{Seq: seq, Device: e.Device, LSN: e.LSN, Rank: e.Rank}
@@ -152,6 +160,21 @@ func Merge(row *Row, e Edit, seq Seq, registers int) (*Row, Outcome) {
 }
 
 func (d Dot) knownTo(seen Seq, device DeviceID) bool { return d.Seq <= seen || d.Device == device }
+
+// merged returns the dot of a version that d and e, which is concurrent, became.
+func (d Dot) merged(e Dot) Dot {
+	if d.Rank.less(e.Rank) {
+		d.Rank, d.LSN = e.Rank, e.LSN
+	}
+	d.Device = DeviceID{}
+	return d
+}
+
+// Author returns d under the name of a device that hears of its loss.
+func (d Dot) Author() Dot {
+	d.Device = d.Rank.Device
+	return d
+}
 
 func (r *Row) applyDelete(old *Row, e Edit, dot Dot, out *Outcome) *Row {
 	var unseen Bits
@@ -201,6 +224,12 @@ func (r *Row) applyUpdate(e Edit, dot Dot, out *Outcome) {
 			r.Regs[g.Reg] = mine
 			continue
 		}
+		if e.Blend.Has(g.Reg) {
+			win |= Bit(g.Reg)
+			out.Blend |= Bit(g.Reg)
+			r.Regs[g.Reg] = mine.merged(d)
+			continue
+		}
 		c, rule := d.Rank.Compare(e.Rank)
 		if c >= 0 {
 			out.lose(UpdateLost, rule, Bit(g.Reg), true, mine, d)
@@ -237,6 +266,7 @@ func (r *Row) applyUpdate(e Edit, dot Dot, out *Outcome) {
 
 // lose records a loss; losses that differ in their registers only become one.
 func (o *Outcome) lose(kind Kind, rule Rule, regs Bits, incoming bool, loser, winner Dot) {
+	loser, winner = loser.Author(), winner.Author()
 	for i := range o.Losses {
 		l := &o.Losses[i]
 		if l.Kind == kind && l.Rule == rule && l.Incoming == incoming && l.Loser.same(loser) && l.Winner.same(winner) {

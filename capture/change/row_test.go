@@ -20,6 +20,13 @@ func update(device int, seen Seq, weight float64, regs ...int) Edit {
 	return e
 }
 
+// blend is an update whose registers have a policy.
+func blend(device int, seen Seq, weight float64, regs ...int) Edit {
+	e := update(device, seen, weight, regs...)
+	e.Blend = e.Bits()
+	return e
+}
+
 func remove(device int, seen Seq, weight float64) Edit {
 	e := update(device, seen, weight, 0, 1, 2)
 	e.Delete = true
@@ -76,6 +83,11 @@ func TestMerge(t *testing.T) {
 		{"a delete of a row that never came", []Edit{remove(1, 0, 0)}, "none", nil},
 		{"a part of a row that is not known", []Edit{update(1, 0, 0, 1)}, "none", []string{"lost-to-forgotten-delete 1"}},
 		{"two deletes agree", []Edit{first, remove(2, 1, 0), remove(3, 1, 0)}, "111 deleted", nil},
+		{"concurrent edits of a register with a policy become one of nobody's", []Edit{first, blend(2, 1, 5, 0), blend(3, 1, 1, 0)}, "011", nil},
+		{"an edit that has seen it follows", []Edit{first, blend(2, 1, 5, 0), blend(3, 1, 1, 0), blend(2, 3, 0, 0)}, "211", nil},
+		{"the author of a part of it has not seen it", []Edit{first, blend(2, 1, 5, 0), blend(3, 1, 1, 0), blend(2, 1, 0, 0)}, "011", nil},
+		{"the heaviest of them stands against a delete", []Edit{first, blend(2, 1, 5, 0), blend(3, 1, 1, 0), remove(4, 1, 3)}, "011", []string{"delete-lost 4"}},
+		{"and is told when it falls", []Edit{first, blend(2, 1, 5, 0), blend(3, 1, 1, 0), remove(4, 1, 9)}, "011 deleted", []string{"update-lost-to-delete 2"}},
 		{"an author knows its own writes", []Edit{first, update(1, 0, -5, 0)}, "111", nil},
 	}
 	for _, tt := range tests {

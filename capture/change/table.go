@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // A Table describes a tracked table as the ends of a sync agree on it.
@@ -32,6 +34,29 @@ type Options struct {
 	Groups [][]string `json:"groups,omitempty"`
 	// IDs must be one of the following before an INTEGER PRIMARY KEY is accepted.
 	IDs string `json:"ids,omitempty"`
+	// Merge names columns whose concurrent versions become one in another way than by rank.
+	// Each is a group of its own.
+	Merge map[string]Policy `json:"merge,omitempty"`
+}
+
+// SetMerge gives a column a policy. Other copies of the options stay as they are.
+func (o *Options) SetMerge(column string, p Policy) {
+	merge := make(map[string]Policy, len(o.Merge)+1)
+	maps.Copy(merge, o.Merge)
+	merge[column] = p
+	o.Merge = merge
+}
+
+// RenamedMerge returns the policies under other names of columns.
+func (o *Options) RenamedMerge(name func(string) string) map[string]Policy {
+	if o.Merge == nil {
+		return nil
+	}
+	merge := make(map[string]Policy, len(o.Merge))
+	for column, p := range o.Merge {
+		merge[name(column)] = p
+	}
+	return merge
 }
 
 // What Options.IDs says of an INTEGER PRIMARY KEY.
@@ -83,6 +108,43 @@ func (t *Table) Registers() [][]int {
 		regs = [][]int{{}}
 	}
 	return regs
+}
+
+// Policies returns the merge policy of each register, and the registers that have one.
+func (t *Table) Policies(registers [][]int) (policies []Policy, set Bits) {
+	policies = make([]Policy, len(registers))
+	for r, cols := range registers {
+		if len(cols) == 1 {
+			policies[r] = t.Options.Merge[t.Columns[cols[0]].Name]
+		}
+		if policies[r] != ByRank {
+			set |= Bit(r)
+		}
+	}
+	return policies, set
+}
+
+// CheckMerge returns an error that says what is wrong with the option merge.
+func (t *Table) CheckMerge() error {
+	registers := t.Registers()
+	for name, p := range t.Options.Merge {
+		at := t.Find(name)
+		alone := slices.ContainsFunc(registers, func(cols []int) bool { return len(cols) == 1 && cols[0] == at })
+		switch {
+		case at < 0:
+			return fmt.Errorf("option merge names %q, which is no column of it", name)
+		case slices.Contains(t.Key, at):
+			return fmt.Errorf("option merge names %q, which is in the primary key", name)
+		case name == t.Options.Weight:
+			return fmt.Errorf("option merge names %q, which is the weight", name)
+		case !alone:
+			return fmt.Errorf("option merge names %q, which is in a group, or stands behind the 63rd column: it has to be merged on its own", name)
+		}
+		if err := p.Check(); err != nil {
+			return fmt.Errorf("column %q: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // ColumnsOf returns the positions in Columns that the registers in set hold, in

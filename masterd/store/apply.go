@@ -226,9 +226,13 @@ func (a *application) edit(b *batch, e *rowEdit, k *knownRow) error {
 	if err := w.doubt(); err != nil {
 		return err
 	}
+	w.fresh.Blend = t.blend
 	w.row, w.out = change.Merge(k.row, w.fresh, seq, len(t.registers))
 	if w.key, err = change.SplitKey(e.key, len(t.def.Key)); err != nil {
 		return err // checked before
+	}
+	if err := w.blend(); err != nil {
+		return err
 	}
 	reason, err := w.values()
 	if err != nil {
@@ -382,8 +386,30 @@ type rowWrite struct {
 	row   *change.Row // after; nil: nothing is kept
 	out   change.Outcome
 
-	old   []change.Value // the row's values before, in table order, where they were wanted
-	trash []byte         // after
+	old     []change.Value // the row's values before, in table order, where they were wanted
+	blended []change.Value // by column, of the registers in out.Blend
+	trash   []byte         // after
+}
+
+// blend merges the values of registers that have a policy with those that stand there.
+func (w *rowWrite) blend() (err error) {
+	if w.out.Blend == 0 {
+		return nil
+	}
+	if w.known.row.Deleted() {
+		w.old, err = w.table.oldValues(w.known.trash)
+	} else {
+		w.old, err = w.current()
+	}
+	if err != nil {
+		return err
+	}
+	w.blended = w.edited(w.out.Blend)
+	w.out.Blend.Each(func(r int) {
+		c := w.table.registers[r][0]
+		w.blended[c] = w.table.policies[r].Merge(w.old[c], w.blended[c])
+	})
+	return nil
 }
 
 // values writes the row's values. It returns why a constraint refuses them; nothing is
@@ -444,7 +470,10 @@ func (w *rowWrite) taken(row []change.Value) []change.Value {
 		for from[i] != c {
 			i++
 		}
-		if w.edit.values[i] != (absent{}) {
+		switch {
+		case w.out.Blend.Has(w.table.registerOf[c]):
+			row[c] = w.blended[c]
+		case w.edit.values[i] != (absent{}):
 			row[c] = w.edit.values[i]
 		}
 	}
@@ -504,7 +533,7 @@ func (w *rowWrite) update() (reason string, err error) {
 		return "", err
 	}
 	args := w.edit.values
-	if w.out.Take != w.batch.regs || w.edit.lacks(w.out.Take, w.batch) {
+	if w.out.Take != w.batch.regs || w.out.Blend != 0 || w.edit.lacks(w.out.Take, w.batch) {
 		row := w.table.row(w.key)
 		if w.old != nil {
 			copy(row, w.old)

@@ -88,6 +88,7 @@ func (w *rowWrite) recordRejection(reason string) error {
 				newest = d
 			}
 		}
+		newest = newest.Author()
 		x.winner, x.keptClock = newest, clockOf(newest.Seq, newest)
 	}
 	return w.log(&x)

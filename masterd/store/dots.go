@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 
 	"github.com/velosync/velosync/capture/change"
 )
@@ -25,10 +26,14 @@ import (
 //	lsn
 //	time                    signed
 //	weight                  8 bytes, little-endian               if weighty
+//	rank's site             0: the same                         if dotsMerged
+//
+// Site 0 is nobody: concurrent writes became one.
 const (
 	dotsBack = 1 << iota
 	dotsMany
 	dotsTombs
+	dotsMerged
 )
 
 // sites translates between the ids of devices and the numbers that dots use.
@@ -53,25 +58,29 @@ func appendDots(dst []byte, r *change.Row, s sites) []byte {
 	if len(r.Tombs) > 0 {
 		flags |= dotsTombs
 	}
+	merged := slices.ContainsFunc(r.Regs, func(d change.Dot) bool { return d.Device != d.Rank.Device })
+	if merged {
+		flags |= dotsMerged
+	}
 	dst = append(dst, flags)
 	if r.Back != 0 {
 		dst = binary.AppendUvarint(dst, uint64(r.Feed-r.Back))
 	}
 	if many {
-		dst = appendManyDots(dst, r, s)
+		dst = appendManyDots(dst, r, merged, s)
 	} else {
-		dst = appendDot(dst, &r.Regs[0], r.Feed, s)
+		dst = appendDot(dst, &r.Regs[0], r.Feed, merged, s)
 	}
 	if len(r.Tombs) > 0 {
 		dst = binary.AppendUvarint(dst, uint64(len(r.Tombs)))
 		for i := range r.Tombs {
-			dst = appendDot(dst, &r.Tombs[i], r.Feed, s)
+			dst = appendDot(dst, &r.Tombs[i], r.Feed, merged, s)
 		}
 	}
 	return dst
 }
 
-func appendManyDots(dst []byte, r *change.Row, s sites) []byte {
+func appendManyDots(dst []byte, r *change.Row, merged bool, s sites) []byte {
 	var different []change.Dot
 	var which [change.MaxRegisters]byte
 	for i, d := range r.Regs {
@@ -90,13 +99,16 @@ func appendManyDots(dst []byte, r *change.Row, s sites) []byte {
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(different)))
 	for i := range different {
-		dst = appendDot(dst, &different[i], r.Feed, s)
+		dst = appendDot(dst, &different[i], r.Feed, merged, s)
 	}
 	return append(dst, which[:len(r.Regs)]...)
 }
 
-func appendDot(dst []byte, d *change.Dot, feed change.Seq, s sites) []byte {
-	site := uint64(s.siteOf(d.Device)) << 1
+func appendDot(dst []byte, d *change.Dot, feed change.Seq, merged bool, s sites) []byte {
+	var site uint64
+	if !d.Device.IsZero() {
+		site = uint64(s.siteOf(d.Device)) << 1
+	}
 	if d.Rank.Weight != 0 {
 		site |= 1
 	}
@@ -106,6 +118,13 @@ func appendDot(dst []byte, d *change.Dot, feed change.Seq, s sites) []byte {
 	dst = binary.AppendVarint(dst, d.Rank.Time)
 	if d.Rank.Weight != 0 {
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(d.Rank.Weight))
+	}
+	switch {
+	case !merged:
+	case d.Device == d.Rank.Device:
+		dst = append(dst, 0)
+	default:
+		dst = binary.AppendUvarint(dst, uint64(s.siteOf(d.Rank.Device)))
 	}
 	return dst
 }
@@ -117,6 +136,7 @@ var errDots = errors.New("the dots of a row can't be read: the store is damaged"
 func readDots(b []byte, feed change.Seq, registers int, s sites, r *change.Row) error {
 	d := dotReader{b: b, feed: feed, sites: s}
 	flags := d.byte()
+	d.merged = flags&dotsMerged != 0
 	r.Feed, r.Back = feed, 0
 	r.Regs, r.Tombs = r.Regs[:0], r.Tombs[:0]
 	if flags&dotsBack != 0 {
@@ -157,10 +177,11 @@ func readDots(b []byte, feed change.Seq, registers int, s sites, r *change.Row) 
 }
 
 type dotReader struct {
-	b     []byte
-	feed  change.Seq
-	sites sites
-	err   error
+	b      []byte
+	feed   change.Seq
+	merged bool
+	sites  sites
+	err    error
 }
 
 func (d *dotReader) fail() {
@@ -209,13 +230,27 @@ func (d *dotReader) dot() (dot change.Dot) {
 		dot.Rank.Weight = math.Float64frombits(binary.LittleEndian.Uint64(d.b))
 		d.b = d.b[8:]
 	}
+	rank := uint64(0)
+	if d.merged {
+		rank = d.uint()
+	}
 	if site>>1 == 0 && dot.Seq == 0 { // a register that nobody wrote
 		return dot
 	}
-	id, err := d.sites.deviceAt(int64(site >> 1))
+	if site>>1 != 0 {
+		dot.Device = d.device(site >> 1)
+		dot.Rank.Device = dot.Device
+	}
+	if rank != 0 {
+		dot.Rank.Device = d.device(rank)
+	}
+	return dot
+}
+
+func (d *dotReader) device(site uint64) change.DeviceID {
+	id, err := d.sites.deviceAt(int64(site))
 	if err != nil && d.err == nil {
 		d.err = err
 	}
-	dot.Device, dot.Rank.Device = id, id
-	return dot
+	return id
 }

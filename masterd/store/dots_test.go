@@ -45,6 +45,9 @@ func TestDots(t *testing.T) {
 			if rapid.Bool().Draw(t, "few") {
 				d = rapid.SampledFrom(few).Draw(t, "dot")
 			}
+			if rapid.IntRange(0, 9).Draw(t, "merged") == 0 {
+				d.Device = change.DeviceID{}
+			}
 			r.Regs = append(r.Regs, d)
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "tombs") {
@@ -78,6 +81,7 @@ func TestDots_size(t *testing.T) {
 func FuzzDots(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4}, uint8(3))
 	f.Add([]byte{7, 1, 1, 0, 2, 1, 2, 0, 1, 0, 2, 1, 2}, uint8(1))
+	f.Add([]byte{8, 1, 0, 3, 4, 5}, uint8(1))
 	f.Fuzz(func(t *testing.T, b []byte, registers uint8) {
 		var r change.Row
 		n := 1 + int(registers)%change.MaxRegisters

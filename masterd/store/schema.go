@@ -260,6 +260,7 @@ func withNames(o change.Options, names map[string]string) change.Options {
 		return n
 	}
 	o.Weight = other(o.Weight)
+	o.Merge = o.RenamedMerge(other)
 	groups := o.Groups
 	if len(groups) == 0 {
 		return o
@@ -560,6 +561,9 @@ func checkOptions(def *change.Table) error {
 			grouped[name] = true
 		}
 	}
+	if err := def.CheckMerge(); err != nil {
+		return refuse("%v", err)
+	}
 	if ids := def.Options.IDs; !change.ValidIDs(ids) {
 		return refuse("ids is %q, want local, random or renumber", ids)
 	}
@@ -693,6 +697,12 @@ func optionsText(t, other *change.Table) string {
 		}
 	}
 	slices.SortFunc(o.Groups, func(x, y []string) int { return strings.Compare(x[0], y[0]) })
+	o.Merge = nil
+	for name, p := range t.Options.Merge {
+		if other.Find(name) >= 0 {
+			o.SetMerge(name, p)
+		}
+	}
 	b, err := json.Marshal(o)
 	if err != nil {
 		panic(fmt.Sprintf("store: options do not marshal: %v", err)) // strings only
@@ -740,6 +750,9 @@ func (t *tx) addColumns(have *table, def *change.Table, names map[string]string,
 			return refuse(c, "it became another column here")
 		}
 		joinGroup(&made, renamedTable(def, names), c.Name)
+		if p, ok := def.Options.Merge[c.Name]; ok {
+			made.Options.SetMerge(c.Name, p)
+		}
 	}
 	if !slices.Equal(made.Columns[:len(have.def.Columns)], have.def.Columns) {
 		return fmt.Errorf("table %q has not the columns that it had", def.Name)

@@ -22,13 +22,15 @@ type table struct {
 	open        bool // its options are still to be settled
 	registers   [][]int
 	all         change.Bits
-	key         []bool         // by position: is the column part of the key?
-	rest        []int          // positions of the other columns
-	former      map[string]int // places of columns by names that they had before; tableItself: the table
-	since       []change.Seq   // by column: the head when it came
-	regSince    []change.Seq   // by register
-	registerOf  []int          // the register of each column; -1: of the key
-	defaultText []string       // what DEFAULT says of each column; empty: nothing
+	policies    []change.Policy // by register
+	blend       change.Bits     // registers with a policy
+	key         []bool          // by position: is the column part of the key?
+	rest        []int           // positions of the other columns
+	former      map[string]int  // places of columns by names that they had before; tableItself: the table
+	since       []change.Seq    // by column: the head when it came
+	regSince    []change.Seq    // by register
+	registerOf  []int           // the register of each column; -1: of the key
+	defaultText []string        // what DEFAULT says of each column; empty: nothing
 	refers      []foreignKey
 	referred    []foreignKey // keys of any table that refer to this one
 
@@ -52,6 +54,7 @@ func newTable(id int64, def change.Table, open bool) *table {
 	t := &table{id: id, def: def, open: open, registers: def.Registers(), key: make([]bool, len(def.Columns)),
 		updates: make(map[change.Bits]string), selects: make(map[change.Bits]string)}
 	t.all = change.AllBits(len(t.registers))
+	t.policies, t.blend = def.Policies(t.registers)
 	for _, k := range def.Key {
 		t.key[k] = true
 	}

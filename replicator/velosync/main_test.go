@@ -94,6 +94,7 @@ func TestUsage(t *testing.T) {
 		{"an id that is none", []string{"resolve", file, "one", "mine"}, []string{"<id>"}},
 		{"options and a flag", []string{"track", file, "notes", "--options", "{}", "--weight", "w"}, []string{"leave out --weight"}},
 		{"options that are no JSON", []string{"track", file, "notes", "--options", "{weight:w}"}, []string{"is not JSON", `{"weight":`}},
+		{"a policy without a column", []string{"track", file, "notes", "--merge", "max"}, []string{"seen_at=max"}},
 		{"a group of one", []string{"track", file, "notes", "--group", "body"}, []string{"two columns or more"}},
 		{"ids of another kind", []string{"track", file, "notes", "--ids", "uuid"}, []string{"random", "local"}},
 		{"a negative limit", []string{"log", file, "--limit=-1"}, []string{"--limit"}},

@@ -16,6 +16,7 @@ type trackCmd struct {
 	Table   string   `arg:"" placeholder:"TABLE" help:"The table; it needs a primary key."`
 	Weight  string   `placeholder:"COLUMN" help:"Column of the semantic weight: of two concurrent changes the heavier wins."`
 	Group   []string `sep:"none" placeholder:"A,B" help:"Columns that mean nothing without each other, such as a text and its embedding. May be given again."`
+	Merge   []string `sep:"none" placeholder:"COLUMN=max|min" help:"How concurrent values of a column become one, in the place of the heavier. May be given again."`
 	IDs     string   `name:"ids" placeholder:"random|local|renumber" help:"Accept an INTEGER PRIMARY KEY: its numbers are random, or this table has one writer, or rows that two devices made under one number get others."`
 	Options string   `placeholder:"JSON" help:"All options as velosync_track() takes them, in place of the flags above."`
 	jsonFlag
@@ -53,8 +54,8 @@ func (c *trackCmd) Run(ctx context.Context, std streams) error {
 // options returns what velosync_track takes.
 func (c *trackCmd) options() (string, error) {
 	if c.Options != "" {
-		if c.Weight != "" || len(c.Group) > 0 || c.IDs != "" {
-			return "", usage("--options says everything: leave out --weight, --group and --ids, or write them into the JSON")
+		if c.Weight != "" || len(c.Group) > 0 || len(c.Merge) > 0 || c.IDs != "" {
+			return "", usage("--options says everything: leave out --weight, --group, --merge and --ids, or write them into the JSON")
 		}
 		if !json.Valid([]byte(c.Options)) {
 			return "", usage(`--options %s is not JSON: write an object such as {"weight":"confidence","groups":[["body","embedding"]]}`, c.Options)
@@ -74,6 +75,13 @@ func (c *trackCmd) options() (string, error) {
 			return "", usage("--group %s: a group is two columns or more, separated by commas", g)
 		}
 		o.Groups = append(o.Groups, columns)
+	}
+	for _, m := range c.Merge {
+		column, policy, ok := strings.Cut(m, "=")
+		if !ok {
+			return "", usage("--merge %s: write a column and how its values are merged, such as seen_at=max", m)
+		}
+		o.SetMerge(strings.TrimSpace(column), change.Policy(strings.TrimSpace(policy)))
 	}
 	b, err := json.Marshal(o)
 	return string(b), err

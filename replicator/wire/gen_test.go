@@ -103,6 +103,20 @@ func madePush() *change.Push {
 	}}
 }
 
+// policyPush and policyPull have tables with merge policies.
+func policyPush() *change.Push {
+	return &change.Push{Device: change.DeviceID{0: 9}, Names: []change.Name{{0: 1}}, Seen: 12, Through: 20, Tables: policySchema()}
+}
+
+func policyPull() *change.Pull { return &change.Pull{To: 7, Done: true, Tables: policySchema()} }
+
+func policySchema() change.Schema {
+	s := sampleSchema()
+	s[0].Columns = append(s[0].Columns, change.Column{Name: "seen_at", Type: "INT"}, change.Column{Name: "first", Type: "INT"})
+	s[0].Options.Merge = map[string]change.Policy{"seen_at": change.Max, "first": change.Min}
+	return s
+}
+
 // fullPush and fullPull have no zero field, which TestSamples_haveEveryField checks: a
 // field that package change gains must be added here, and so to the wire.
 func fullPush() *change.Push {

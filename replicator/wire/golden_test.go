@@ -53,6 +53,18 @@ func TestGolden(t *testing.T) {
 			want:   func(n int64) any { p := vectorPush(); p.Wire = n; return p },
 		},
 		{
+			name:   "v1_push_policies",
+			encode: func() ([]byte, error) { return EncodePush(policyPush()) },
+			decode: func(b []byte) (any, error) { return DecodePush(b, Limits{}) },
+			want:   func(n int64) any { p := policyPush(); p.Wire = n; return p },
+		},
+		{
+			name:   "v1_pull_policies",
+			encode: func() ([]byte, error) { return EncodePull(policyPull()) },
+			decode: func(b []byte) (any, error) { return DecodePull(b, Limits{}) },
+			want:   func(n int64) any { p := policyPull(); p.Wire = n; return p },
+		},
+		{
 			name:   "v1_pull",
 			encode: func() ([]byte, error) { return EncodePull(fullPull()) },
 			decode: func(b []byte) (any, error) { return DecodePull(b, Limits{}) },

@@ -1,6 +1,10 @@
 package wire
 
 import (
+	"errors"
+	"maps"
+	"slices"
+
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/velosync/velosync/capture/change"
@@ -20,6 +24,12 @@ type (
 		Weight  cbor.ByteString
 		Groups  [][]cbor.ByteString
 		IDs     cbor.ByteString
+		Merge   []wireMerge // a table without policies ends before it
+	}
+	wireMerge struct {
+		_      struct{} `cbor:",toarray"`
+		Column cbor.ByteString
+		Policy cbor.ByteString
 	}
 	wireColumn struct {
 		_       struct{} `cbor:",toarray"`
@@ -29,15 +39,31 @@ type (
 	}
 )
 
+// tableItems is how many items a table without policies has: one with policies has one more.
+const tableItems = 8
+
+// plainTable is a wireTable without policies.
+type plainTable struct {
+	_       struct{} `cbor:",toarray"`
+	Name    cbor.ByteString
+	SQL     cbor.ByteString
+	Indexes []cbor.ByteString
+	Columns []wireColumn
+	Key     []uint32
+	Weight  cbor.ByteString
+	Groups  [][]cbor.ByteString
+	IDs     cbor.ByteString
+}
+
 // packSchema returns the tables as a byte string of CBOR, nil for none.
 func packSchema(s change.Schema) (*span, error) {
 	if s == nil {
 		return nil, nil
 	}
-	tables := make([]wireTable, len(s))
+	tables := make([]any, len(s))
 	for i := range s {
 		t := &s[i]
-		w := wireTable{
+		w := plainTable{
 			Name:    cbor.ByteString(t.Name),
 			SQL:     cbor.ByteString(t.SQL),
 			Indexes: convert[cbor.ByteString](t.Indexes),
@@ -66,12 +92,67 @@ func packSchema(s change.Schema) (*span, error) {
 			w.Groups[j] = convert[cbor.ByteString](g)
 		}
 		tables[i] = w
+		if len(t.Options.Merge) > 0 {
+			tables[i] = wireTable{Name: w.Name, SQL: w.SQL, Indexes: w.Indexes, Columns: w.Columns, Key: w.Key, Weight: w.Weight, Groups: w.Groups, IDs: w.IDs,
+				Merge: packMerge(t.Options.Merge)}
+		}
 	}
 	b, err := encMode().Marshal(tables)
 	if err != nil {
 		return nil, bad("the tables do not encode: %v", err)
 	}
 	return (*span)(&b), nil
+}
+
+// packMerge returns the policies in the order of their columns' names.
+func packMerge(merge map[string]change.Policy) []wireMerge {
+	list := make([]wireMerge, 0, len(merge))
+	for _, name := range slices.Sorted(maps.Keys(merge)) {
+		list = append(list, wireMerge{Column: cbor.ByteString(name), Policy: cbor.ByteString(merge[name])})
+	}
+	return list
+}
+
+// unpackTables reads tables with and without policies.
+func unpackTables(b []byte, l Limits) ([]wireTable, error) {
+	var items []cbor.RawMessage
+	if err := decMode(l).Unmarshal(b, &items); err != nil {
+		return nil, err
+	}
+	if err := over("tables", len(items), int64(l.Tables)); err != nil {
+		return nil, err
+	}
+	tables := make([]wireTable, len(items))
+	for i, item := range items {
+		_, n, _, _ := cborHead(item)
+		if n != tableItems {
+			if err := decMode(l).Unmarshal(item, &tables[i]); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		var p plainTable
+		if err := decMode(l).Unmarshal(item, &p); err != nil {
+			return nil, err
+		}
+		tables[i] = wireTable{Name: p.Name, SQL: p.SQL, Indexes: p.Indexes, Columns: p.Columns, Key: p.Key, Weight: p.Weight, Groups: p.Groups, IDs: p.IDs}
+	}
+	return tables, nil
+}
+
+// unpackMerge reads the policies of a table; what they are worth, the store asks.
+func unpackMerge(list []wireMerge) (map[string]change.Policy, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	merge := make(map[string]change.Policy, len(list))
+	for _, m := range list {
+		if _, ok := merge[string(m.Column)]; ok {
+			return nil, bad("column %.40q has two merge policies", string(m.Column))
+		}
+		merge[string(m.Column)] = change.Policy(m.Policy)
+	}
+	return merge, nil
 }
 
 // unpackSchema reads what packSchema wrote.
@@ -82,14 +163,15 @@ func unpackSchema(b *span, l Limits) (change.Schema, error) {
 	if err := over("bytes of the tables", len(*b), int64(l.Schema)); err != nil {
 		return nil, err
 	}
-	var tables []wireTable
-	if err := decMode(l).Unmarshal(*b, &tables); err != nil {
+	tables, err := unpackTables(*b, l)
+	var limit *LimitError
+	switch {
+	case errors.As(err, &limit):
+		return nil, err
+	case err != nil:
 		e := bad("the tables do not decode")
 		e.Err = err
 		return nil, e
-	}
-	if err := over("tables", len(tables), int64(l.Tables)); err != nil {
-		return nil, err
 	}
 	s := make(change.Schema, len(tables))
 	for i := range tables {
@@ -122,6 +204,9 @@ func unpackSchema(b *span, l Limits) (change.Schema, error) {
 		for j, g := range w.Groups {
 			t.Options.Groups[j] = convert[string](g)
 		}
+		if t.Options.Merge, err = unpackMerge(w.Merge); err != nil {
+			return nil, err
+		}
 	}
 	return s, nil
 }
@@ -137,6 +222,12 @@ func checkTable(t *wireTable, l Limits) error {
 	}
 	for _, g := range t.Groups {
 		names = append(names, g...)
+	}
+	for _, m := range t.Merge {
+		names = append(names, m.Column)
+		if err := over("bytes of a merge policy", len(m.Policy), change.MaxPolicy); err != nil {
+			return err
+		}
 	}
 	for _, n := range names {
 		if err := over("bytes of a name", len(n), int64(l.Name)); err != nil {

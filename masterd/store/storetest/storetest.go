@@ -39,6 +39,7 @@ func Run(t *testing.T, c Config) {
 		{"Pull", testPull},
 		{"Resolve", testResolve},
 		{"Orders", testOrders},
+		{"Policies", testPolicies},
 		{"Constraints", testConstraints},
 		{"Clash", testClash},
 		{"Schema", testSchema},
