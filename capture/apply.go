@@ -42,7 +42,7 @@ func (d *Device) Finish(r *Round, pulls iter.Seq2[*change.Pull, error], park boo
 	if err != nil {
 		return Applied{}, fmt.Errorf("apply: %w", err)
 	}
-	a := &applier{d: d, r: r, park: park, later: make(map[rowKey]pendingRow), notices: make(map[rowKey]bool),
+	a := &applier{d: d, r: r, park: park, notices: make(map[rowKey]bool),
 		before: make(map[rowKey]*beforeRow), laid: make(map[rowKey][]underRow), parked: make(map[rowKey]bool), partial: make(map[rowKey]bool),
 		waiting: make(map[rowKey]*pulledRow), foreign: foreignCheck{d: d}}
 	err = d.c.Tx(func() error { return a.run(pulls) })
@@ -76,18 +76,35 @@ type pendingRow struct {
 	// evicted says that there are only warnings of a REPLACE: pending if the row is gone.
 	evicted bool
 	made    bool // the first of it is the row's insert
+	count   count
 }
 
 // and adds a log row.
-func (p pendingRow) and(op string, cols int64) pendingRow {
-	evict := op == "E"
+func (p *pendingRow) and(r logRow) {
+	evict := r.op == 'E'
 	p.evicted = evict && (!p.known || p.evicted)
 	if !evict {
-		p.cols |= change.Bits(cols)
+		p.cols |= r.cols
 	}
-	p.made = p.made || !p.known && op == "I"
+	p.made = p.made || !p.known && r.op == 'I'
 	p.known = true
-	return p
+}
+
+// readPending reads what the log has of each row after an lsn, and what was added to its
+// counters after another one.
+func (d *Device) readPending(after, counted change.LSN) (map[rowKey]pendingRow, error) {
+	rows := make(map[rowKey]pendingRow)
+	err := d.c.Query(`SELECT lsn, tbl, pk, cols, op, steps FROM _velosync_wal WHERE lsn > ? AND op <> 'X' ORDER BY lsn`, []change.Value{int64(after)}, func(v []change.Value) error {
+		k := keyFor(v[1].(int64), v[2])
+		r, p := logRow{lsn: v[0].(int64), cols: change.Bits(v[3].(int64)), op: v[4].(string)[0], steps: v[5]}, rows[k]
+		p.and(r)
+		if t := d.byID(k.tbl); t != nil && r.lsn > int64(counted) {
+			p.count.add(r, t)
+		}
+		rows[k] = p
+		return nil
+	})
+	return rows, err
 }
 
 type underRow struct{ reg, seen int64 }
@@ -194,11 +211,9 @@ func (a *applier) check() error {
 }
 
 func (a *applier) readLater() error {
-	return a.d.c.Query(`SELECT tbl, pk, cols, op FROM _velosync_wal WHERE lsn > ? AND op <> 'X'`, []change.Value{int64(a.r.Through)}, func(v []change.Value) error {
-		k := keyFor(v[0].(int64), v[1])
-		a.later[k] = a.later[k].and(v[3].(string), v[2].(int64))
-		return nil
-	})
+	var err error
+	a.later, err = a.d.readPending(a.r.Through, a.r.Through)
+	return err
 }
 
 // setTables takes the space's schema: it makes the tables that this file lacks, and finds
@@ -367,7 +382,9 @@ func (a *applier) update(w *writer, row *pulledRow, key change.Value) error {
 		// Two rows, not one: the push of this one is refused, and it gets another number.
 		return fmt.Errorf("row %v of %q was made here and elsewhere: %w", key, row.t.d.Name, ErrAgain)
 	}
-	part := &pulledRow{key: row.key, t: row.t, regs: row.regs &^ later.cols}
+	// What is pending hides what is pulled; of a counter it is added to it.
+	added := later.count.added(row.t, later.cols)
+	part := &pulledRow{key: row.key, t: row.t, regs: row.regs &^ (later.cols &^ added)}
 	if part.regs == 0 {
 		return nil
 	}
@@ -376,9 +393,16 @@ func (a *applier) update(w *writer, row *pulledRow, key change.Value) error {
 		in[c] = true
 	}
 	for i, c := range row.cols {
-		if in[c] {
-			part.cols, part.values = append(part.cols, c), append(part.values, row.values[i])
+		if !in[c] {
+			continue
 		}
+		v := row.values[i]
+		if r := row.t.registerOf(c); added.Has(r) {
+			if v, err = later.count.onto(v, r, false); err != nil { // the master will not take it either
+				return fmt.Errorf("row %v of %q: %v: %w", key, row.t.d.Name, err, ErrAgain)
+			}
+		}
+		part.cols, part.values = append(part.cols, c), append(part.values, v)
 	}
 	if err := a.remember(row.t, row.key, part.cols); err != nil {
 		return err
@@ -456,6 +480,10 @@ func (a *applier) delete(t *table, key change.Value) error {
 				return err
 			}
 			return a.layUnder(t, k)
+		}
+		// The REPLACE that was announced did not happen: what is inserted later replaces nothing.
+		if _, err := a.d.c.Exec(`UPDATE _velosync_wal SET steps = NULL WHERE tbl = ? AND pk = ? AND op = 'E'`, t.id, key); err != nil {
+			return err
 		}
 	}
 	if err := a.foreign.before(t, key); err != nil {

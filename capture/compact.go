@@ -38,6 +38,7 @@ type logRow struct {
 	seen   int64
 	at     int64
 	weight change.Value
+	steps  change.Value
 }
 
 // An edit is all pending mutations of one row, compacted: per register the smallest
@@ -69,6 +70,7 @@ type edit struct {
 	seen0  int64
 	seen   []int64
 	newest []int64
+	count  count
 }
 
 // pending reads the log and compacts it, in the order of each row's newest mutation's
@@ -81,8 +83,13 @@ func (d *Device) pending(acked change.LSN) ([]*edit, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = d.c.Query(`SELECT lsn, tbl, op, cols, seen, at, weight, pk FROM _velosync_wal WHERE op <> 'X' ORDER BY lsn`, nil, func(v []change.Value) error {
+	bounds, err := d.bounds()
+	if err != nil {
+		return nil, err
+	}
+	err = d.c.Query(`SELECT lsn, tbl, op, cols, seen, at, weight, pk, steps FROM _velosync_wal WHERE op <> 'X' ORDER BY lsn`, nil, func(v []change.Value) error {
 		r, t, why := d.readLogRow(v, &s)
+		r.steps = v[8]
 		if why != "" {
 			return fmt.Errorf("log row %v is damaged: %s. Nothing is sent: look at it in _velosync_wal, delete it, and log its row by hand: SELECT velosync_touch(table, key)", v[0], why)
 		}
@@ -92,7 +99,7 @@ func (d *Device) pending(acked change.LSN) ([]*edit, error) {
 			if _, err := change.SplitKey(v[7], len(t.d.Key)); len(t.d.Key) > 1 && err != nil {
 				return fmt.Errorf("log row %d is damaged: %w", r.lsn, err)
 			}
-			e = &edit{key: k, evicted: true, existence: r.seen, seen0: r.seen}
+			e = &edit{key: k, evicted: true, existence: r.seen, seen0: r.seen, count: count{bounds: bounds}}
 			at[k] = e
 			order = append(order, e)
 		}
@@ -100,6 +107,9 @@ func (d *Device) pending(acked change.LSN) ([]*edit, error) {
 			e.made, e.present = r.lsn, r.op == 'P'
 		}
 		e.add(r, len(t.registers))
+		if r.lsn > int64(acked) {
+			e.count.add(r, t)
+		}
 		return nil
 	})
 	if err != nil {
@@ -251,9 +261,10 @@ func (e *edit) stamp(set change.Bits) change.EditStamp {
 }
 
 // pushedBack returns which registers the edit pushes back, none where what the application
-// has written since says it all. A row is pushed back whole where the master may lack it.
-func (e *edit) pushedBack(all change.Bits) change.Bits {
-	rest := e.back &^ e.liveCols
+// has written since says it all; of a counter it says only what was added. A row is pushed back whole where the master may lack it.
+func (e *edit) pushedBack(t *table) change.Bits {
+	all := change.AllBits(len(t.registers))
+	rest := e.back &^ (e.liveCols &^ e.count.added(t, e.liveCols))
 	if rest != 0 && e.back == all {
 		return all
 	}
@@ -304,28 +315,45 @@ func (d *Device) Compact() (gone int64, err error) {
 		}
 		type group struct {
 			rowKey
-			seen int64
-			back bool
+			seen   int64
+			back   bool
+			valued bool // counters travel by their value
 		}
 		type sum struct {
-			lsn  int64
-			cols change.Bits
-			n    int
-			tbl  int64
-			made byte // the op of the row's insert, where that is the first; or 0
-			last byte
+			lsn   int64
+			cols  change.Bits
+			n     int
+			tbl   int64
+			made  byte // the op of the row's insert, where that is the first; or 0
+			last  byte
+			steps change.Value
 		}
+		type place struct {
+			lsn int64
+			key rowKey
+			sum *sum
+		}
+		var rows []place
+		apart := make(map[rowKey]bool) // rows whose mutations can't be folded
 		// What a push may have carried keeps its lsn: the master skips by it.
 		from := max(s.Sent, s.Acked)
 		sums := make(map[group]*sum)
-		err = d.c.Query(`SELECT lsn, tbl, op, pk, cols, seen FROM _velosync_wal WHERE lsn > ? AND op <> 'X' ORDER BY lsn`, []change.Value{int64(from)}, func(v []change.Value) error {
-			g := group{keyFor(v[1].(int64), v[3]), v[5].(int64), v[2].(string) == "B"}
+		err = d.c.Query(`SELECT lsn, tbl, op, pk, cols, seen, steps FROM _velosync_wal WHERE lsn > ? AND op <> 'X' ORDER BY lsn`, []change.Value{int64(from)}, func(v []change.Value) error {
+			g := group{keyFor(v[1].(int64), v[3]), v[5].(int64), v[2].(string) == "B", v[6] == nil}
 			x := sums[g]
 			if x == nil {
-				x = &sum{tbl: g.tbl}
+				x = &sum{tbl: g.tbl, steps: v[6]}
 				sums[g] = x
+			} else if folded, ok := foldSteps(x.steps, v[6]); ok {
+				x.steps = folded
+			} else {
+				apart[g.rowKey] = true
 			}
+			rows = append(rows, place{v[0].(int64), g.rowKey, x})
 			op := v[2].(string)[0]
+			if op == 'E' && v[6] != nil { // whether it counts depends on what follows it
+				apart[g.rowKey] = true
+			}
 			if x.n == 0 && (op == 'I' || op == 'P') {
 				x.made = op
 			}
@@ -339,40 +367,29 @@ func (d *Device) Compact() (gone int64, err error) {
 		if err != nil {
 			return err
 		}
-		keep := make(map[int64]*sum, len(sums))
-		for _, x := range sums {
-			keep[x.lsn] = x
-		}
-		var drop []int64
-		err = d.c.Query(`SELECT lsn FROM _velosync_wal WHERE lsn > ? AND op <> 'X' ORDER BY lsn`, []change.Value{int64(from)}, func(v []change.Value) error {
-			if keep[v[0].(int64)] == nil {
-				drop = append(drop, v[0].(int64))
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		for lsn, x := range keep {
-			if x.n > 1 {
-				op := x.last
-				switch {
-				case x.made != 0 && op != 'D':
-					op = x.made
-				case x.made != 0 && d.byID(x.tbl).renumbers():
-					op, x.cols = 'X', 0 // it came and went, and is nobody's: its number may be another row's elsewhere
-				}
-				if _, err := d.c.Exec(`UPDATE _velosync_wal SET cols = ?, op = ? WHERE lsn = ?`, int64(x.cols), string(op), lsn); err != nil {
+		for _, r := range rows {
+			x := r.sum
+			switch {
+			case apart[r.key] || x.n == 1:
+				continue
+			case r.lsn != x.lsn:
+				if _, err := d.c.Exec(`DELETE FROM _velosync_wal WHERE lsn = ?`, r.lsn); err != nil {
 					return err
 				}
+				gone++
+				continue
 			}
-		}
-		for _, lsn := range drop {
-			if _, err := d.c.Exec(`DELETE FROM _velosync_wal WHERE lsn = ?`, lsn); err != nil {
+			op := x.last
+			switch {
+			case x.made != 0 && op != 'D':
+				op = x.made
+			case x.made != 0 && d.byID(x.tbl).renumbers():
+				op, x.cols = 'X', 0 // it came and went, and is nobody's: its number may be another row's elsewhere
+			}
+			if _, err := d.c.Exec(`UPDATE _velosync_wal SET cols = ?, op = ?, steps = ? WHERE lsn = ?`, int64(x.cols), string(op), x.steps, x.lsn); err != nil {
 				return err
 			}
 		}
-		gone = int64(len(drop))
 		_, err = d.c.Exec(`UPDATE _velosync_state SET folded = folded + 1`)
 		return err
 	})

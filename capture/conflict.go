@@ -69,7 +69,11 @@ func (d *Device) Resolve(id int64, side string) error {
 			if err != nil {
 				return err
 			}
-			if err := d.writeMine(t, change.Kind(kind), pk, mine, local); err != nil {
+			write := d.writeMine
+			if change.Kind(kind) == change.StepInDoubt {
+				write = d.addMine
+			}
+			if err := write(t, change.Kind(kind), pk, mine, local); err != nil {
 				return fmt.Errorf("resolve conflict %d: %w", id, err)
 			}
 		}
@@ -134,6 +138,32 @@ func (d *Device) writeMine(t *table, kind change.Kind, pk change.Value, mine, lo
 	}
 	_, err = d.c.Exec("UPDATE "+vsql.Quote(t.d.Name)+" SET "+strings.Join(set, ", ")+" WHERE "+t.exactKey(), append(args, key...)...)
 	return err
+}
+
+// addMine adds what was in doubt to the counters, if the row is there.
+func (d *Device) addMine(t *table, _ change.Kind, pk change.Value, mine, _ string) error {
+	row, err := decodeRow(mine)
+	if err != nil {
+		return err
+	}
+	key, err := t.exactArgs(pk)
+	if err != nil {
+		return err
+	}
+	for name, by := range row {
+		if t.d.Find(name) < 0 {
+			return fmt.Errorf("table %q has no column %q any more", t.d.Name, name)
+		}
+		col := vsql.Quote(name)
+		n, err := d.c.Exec("UPDATE "+vsql.Quote(t.d.Name)+" SET "+col+" = "+col+" + ? WHERE "+t.exactKey(), append([]change.Value{by}, key...)...)
+		if err == nil && n == 0 {
+			err = errors.New("the row is gone: there is nothing to add to")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // names returns the names of columns.

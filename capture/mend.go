@@ -313,6 +313,9 @@ func (d *Device) moveRegisters(t *table, old *change.Table) error {
 	if len(old.Columns) == 0 {
 		return nil
 	}
+	if err := d.moveSteps(t, old); err != nil {
+		return err
+	}
 	all, now := change.AllBits(len(was)), change.AllBits(len(t.registers))
 	// A parked row that was whole is so still: it is inserted without the new columns.
 	if _, err := d.c.Exec(`UPDATE _velosync_parked SET cols = ?1 WHERE tbl = ?2 AND op = 'U' AND cols & ?3 = ?3`, int64(now), t.id, int64(all)); err != nil || !moved {

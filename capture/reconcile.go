@@ -208,11 +208,9 @@ type reconciling struct {
 }
 
 func (r *reconciling) readPending() error {
-	r.pending = make(map[rowKey]pendingRow)
-	return r.d.c.Query(`SELECT tbl, pk, cols, op FROM _velosync_wal WHERE op <> 'X'`, nil, func(v []change.Value) error {
-		r.pending[keyFor(v[0].(int64), v[1])] = r.pending[keyFor(v[0].(int64), v[1])].and(v[3].(string), v[2].(int64))
-		return nil
-	})
+	var err error
+	r.pending, err = r.d.readPending(0, r.at.Acked)
+	return err
 }
 
 // lower makes what is pending as old as what both sides have in common.
@@ -305,20 +303,27 @@ func (r *reconciling) row(p *comparedTable, key change.Value, values []change.Va
 	if err != nil {
 		return err
 	}
+	added := pending.count.added(t, pending.cols) // counters, of which is pending what was added to what both had
+	hidden := pending.cols&^added | parked
 	var differ change.Bits
 	for i, cols := range p.registers {
-		if cols == nil || p.mine[i]&^(pending.cols|parked) == 0 {
+		if cols == nil || p.mine[i]&^hidden == 0 {
 			continue
 		}
 		own := make([]change.Value, len(cols))
 		for j, c := range cols {
 			own[j] = values[c]
+			if r := t.registerOf(c); added.Has(r) {
+				if own[j], err = pending.count.onto(values[c], r, true); err != nil {
+					return err
+				}
+			}
 		}
 		if string(appendPrint(nil, prints.Of(own))) != string(theirs[8*i:8*i+8]) {
 			differ |= p.mine[i]
 		}
 	}
-	if differ &^= pending.cols | parked; differ == 0 {
+	if differ &^= hidden; differ == 0 {
 		return nil
 	}
 	return r.log(k, differ)
@@ -388,10 +393,11 @@ func (r *reconciling) log(k rowKey, regs change.Bits) error {
 // move gives the file its new id and writes down what it was compared with.
 func (r *reconciling) move(id change.DeviceID) error {
 	d := r.d
-	if err := d.rename(id); err != nil {
+	// What a push without an answer carried, the restored master may have.
+	if _, err := d.c.Exec(`UPDATE _velosync_state SET seen = ?, doubt = max(doubt, coalesce((SELECT max(through) FROM _velosync_name), 0))`, int64(r.common)); err != nil {
 		return err
 	}
-	if _, err := d.c.Exec(`UPDATE _velosync_state SET seen = ?`, int64(r.common)); err != nil {
+	if err := d.rename(id); err != nil {
 		return err
 	}
 	if err := d.setEpochs(r.epochs, r.to); err != nil {

@@ -44,6 +44,7 @@ type Round struct {
 	Epochs  []change.Epoch
 	// Compared is the master's head as of the comparison that the push goes by; 0: none.
 	Compared change.Seq
+	Doubt    change.LSN         // steps up to here may be another copy's too
 	Tables   change.Schema      // this device's
 	Space    change.Schema      // the space's, as the device knows it; nil: not yet
 	Pending  bool               // there is something to push
@@ -120,6 +121,11 @@ func (r *Round) open() error {
 		return err
 	}
 	r.Compared = change.Seq(compared)
+	var doubt int64
+	if _, err := d.c.Row(`SELECT doubt FROM _velosync_state`, nil, &doubt); err != nil {
+		return err
+	}
+	r.Doubt = change.LSN(doubt)
 	if r.Tables, err = d.Tables(); err != nil {
 		return err
 	}
@@ -184,7 +190,7 @@ func (d *Device) fence(r *Round) error {
 		if s.Device != r.Device || s.Seen != r.Seen || s.Folded != r.folded {
 			return ErrMoved // or what the push holds was given newer LSNs since it was read
 		}
-		if _, err := d.c.Exec(`INSERT INTO _velosync_name(name) VALUES (?)`, r.Name[:]); err != nil {
+		if _, err := d.c.Exec(`INSERT INTO _velosync_name(name, through) VALUES (?, ?)`, r.Name[:], int64(r.Through)); err != nil {
 			return err
 		}
 		if _, err := d.c.Exec(`UPDATE _velosync_state SET sent = max(sent, ?)`, int64(r.Through)); err != nil {
@@ -340,6 +346,7 @@ type shippedRow struct {
 	skip   bool
 	regs   change.Bits
 	values []change.Value // of regs' columns
+	steps  []change.Step
 	stamp  change.EditStamp
 	bytes  int
 }
@@ -348,7 +355,7 @@ func (d *Device) readRow(t *table, e *edit, back bool) (shippedRow, error) {
 	all := change.AllBits(len(t.registers))
 	row := shippedRow{regs: e.liveCols}
 	if back {
-		row.regs = e.pushedBack(all)
+		row.regs = e.pushedBack(t)
 	}
 	found, weight, err := d.readBy(t, t.selectRegisters(row.regs), e.key.value(), func(v []change.Value) {
 		row.values = slices.Clone(v)
@@ -374,7 +381,10 @@ func (d *Device) readRow(t *table, e *edit, back bool) (shippedRow, error) {
 	if t.renumbers() {
 		row.stamp.Made, row.stamp.Present = change.LSN(e.made), e.present
 	}
-	row.bytes = 64 + size(e.key.value())
+	if err := t.readCounters(e, &row, back); err != nil {
+		return row, fmt.Errorf("row %v of %q: %w", e.key.value(), t.d.Name, err)
+	}
+	row.bytes = 64 + size(e.key.value()) + 16*len(row.steps)
 	for _, v := range row.values {
 		row.bytes += size(v)
 	}
@@ -386,7 +396,7 @@ func (d *Device) readRow(t *table, e *edit, back bool) (shippedRow, error) {
 	if err != nil {
 		w = 0 // written while no trigger watched; a weight that says nothing outranks nothing
 	}
-	row.stamp.Weight = w
+	row.stamp.Weight, row.stamp.Steps = w, row.steps
 	return row, nil
 }
 
@@ -506,6 +516,7 @@ func (p *part) push(more bool) *change.Push {
 		Names:    r.Names,
 		Epochs:   r.Epochs,
 		Compared: r.Compared,
+		Doubt:    r.Doubt,
 		Seen:     r.Seen,
 		Through:  r.Through,
 		Now:      p.now,
@@ -559,6 +570,10 @@ func (d *Device) Fork(r *Round) (change.DeviceID, error) {
 	}
 	err = d.c.Tx(func() error {
 		if err := d.stands(r); err != nil {
+			return err
+		}
+		// What is pending, the other branch may have sent.
+		if _, err := d.c.Exec(`UPDATE _velosync_state SET doubt = (SELECT coalesce(max(lsn), 0) FROM _velosync_wal)`); err != nil {
 			return err
 		}
 		return d.rename(id)

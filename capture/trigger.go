@@ -2,6 +2,7 @@ package capture
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -40,6 +41,10 @@ func (t *table) triggers() []trigger {
 		}
 		return prefix + vsql.Quote(t.d.Columns[t.weight].Name)
 	}
+	stepsColumn := ""
+	if len(t.counters) > 0 {
+		stepsColumn = ", steps"
+	}
 	name := triggerPrefix + t.d.Name
 	fill := []string{
 		"$TABLE", vsql.Quote(t.d.Name),
@@ -48,7 +53,9 @@ func (t *table) triggers() []trigger {
 		"$NEW_KEY_KNOWN", keyKnown("NEW."), "$OLD_KEY_KNOWN", keyKnown("OLD."), "$O_KEY_KNOWN", keyKnown("o."),
 		"$NEW_KEY", t.d.KeyExpression("NEW."), "$OLD_KEY", t.d.KeyExpression("OLD."), "$O_KEY", t.d.KeyExpression("o."),
 		"$OLD_WEIGHT", weight("OLD."), "$O_WEIGHT", weight("o."),
-		"$CHECK_WEIGHT", t.checkWeight(),
+		"$CHECKS", t.checkWeight() + t.checkCounters(),
+		"$STEPS_ON", t.addTo("", "NEW."), "$STEPS_OFF", t.addTo("OLD.", ""), "$STEPS_BY", t.addTo("OLD.", "NEW."), "$STEPS_GONE", t.addTo("o.", ""),
+		"$STEPS", stepsColumn,
 		"$KEY_COLUMNS", strings.Join(t.keyColumns(), ", "),
 		"$SAME_KEY", t.sameKey("OLD.", "NEW."),
 		"$CHANGED", t.changed(),
@@ -61,9 +68,18 @@ func (t *table) triggers() []trigger {
 	if len(t.registers[0]) > 0 {
 		list = append(list, fromTemplate("trigger_update.sql.tmpl", "update"))
 	}
-	if len(t.d.Uniques) > 0 {
+	if len(t.d.Uniques) > 0 || len(t.counters) > 0 {
 		var insert, update []string
 		columns := map[string]bool{}
+		if len(t.counters) > 0 { // what a REPLACE of the row itself takes from them, too
+			match := t.match(vsql.UniqueIndex{Columns: t.d.KeyNames(), Collations: slices.Repeat([]string{"BINARY"}, len(t.d.Key))}) + " AND " + t.sameKey("o.", "NEW.")
+			insert = append(insert, vsql.Fill(strings.TrimSpace(vsql.Device("evict.sql.tmpl")), append([]string{"$MATCH", match, "$NOT_ITSELF", ""}, fill...)...))
+			update = append(update, vsql.Fill(strings.TrimSpace(vsql.Device("evict.sql.tmpl")), append([]string{"$MATCH", match,
+				"$NOT_ITSELF", " AND NOT (" + t.sameKey("o.", "OLD.") + ")"}, fill...)...))
+			for _, c := range t.d.KeyNames() {
+				columns[c] = true
+			}
+		}
 		for _, u := range t.d.Uniques {
 			match := t.match(u)
 			insert = append(insert, vsql.Fill(strings.TrimSpace(vsql.Device("evict.sql.tmpl")), append([]string{"$MATCH", match,

@@ -62,7 +62,7 @@ func TestPolicy_refusedAtTrack(t *testing.T) {
 		`{"merge":{"read_to":"most"}}`:                               `merge policy "most" is not known`,
 		`{"merge":{"pages":"max"}}`:                                  `no stored column of "pages"`,
 		`{"merge":{"id":"max"}}`:                                     `in the primary key`,
-		`{"merge":{"read_to":3}}`:                                    `want "max" or "min"`,
+		`{"merge":{"read_to":3}}`:                                    `want "max", "min" or "counter"`,
 		`{"weight":"read_to","merge":{"read_to":"max"}}`:             `is the weight`,
 		`{"groups":[["title","read_to"]],"merge":{"read_to":"max"}}`: `in a group`,
 	} {

@@ -132,6 +132,9 @@ func (r *Replicator) tries(ctx context.Context, round *Round) error {
 		case (problem.Code == wire.CodeTooLarge || problem.Code == wire.CodeTimeout) && halve(&parts):
 			r.log.Info("the master takes less at a time", "bytes", parts.Bytes)
 		case problem.Code == wire.CodeRestored:
+			if err := r.device.Abandon(cr); err != nil { // the master has nothing of this push
+				return err
+			}
 			err := r.reconcile(ctx, round, problem)
 			if err != nil && !errors.Is(err, capture.ErrMoved) {
 				return err

@@ -233,6 +233,15 @@ func wordByte(b byte) bool {
 	return b == '_' || b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= 0x80
 }
 
+// KeyNames returns the names of the key columns, in key order.
+func (d *Declaration) KeyNames() []string {
+	names := make([]string, len(d.Key))
+	for i, k := range d.Key {
+		names[i] = d.Columns[k].Name
+	}
+	return names
+}
+
 // KeyExpression returns the SQL that names a row of d: prefix is "NEW.", "OLD." or
 // empty. One key column is itself, several make a JSON array; see change.SplitKey.
 func (d *Declaration) KeyExpression(prefix string) string {

@@ -23,6 +23,9 @@ type EditStamp struct {
 	// all have seen the same.
 	Existence Seq
 	Regs      []RegEdit // the registers whose Seen or LSN differ from the row's
+	// Steps are what was added to counters, by LSN. A counter of the block without steps
+	// travels by its value.
+	Steps []Step
 	// Made is the LSN of the mutation that made the row, in a table whose option ids is
 	// "renumber"; 0 elsewhere, and where the row was there before.
 	Made LSN
@@ -74,6 +77,8 @@ type Push struct {
 	Tables Schema
 	// Known is the digest of the space's schema that the device has; zero: none.
 	Known [32]byte
+	// Doubt: of steps up to this LSN another copy of the file may have sent the same.
+	Doubt LSN
 	// Fresh lists columns that the device's tables did not have when it completed its last
 	// round: it holds nothing of them, whatever Seen says.
 	Fresh []ColumnRef

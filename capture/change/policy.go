@@ -19,7 +19,40 @@ const (
 	ByRank Policy = ""
 	Max    Policy = "max" // the greater one
 	Min    Policy = "min" // the smaller one
+	// Counter adds up what each edit added to the column, or took from it, whether it has
+	// seen the others or not.
+	Counter Policy = "counter"
 )
+
+// MaxCounter bounds a counter on both sides of zero, so that the difference of two fits in
+// 64 bits.
+const MaxCounter = 1<<62 - 1
+
+// A Step is what one mutation of a row, or several that no push came between, added to a
+// counter. Each has an LSN of its own, so that none counts twice.
+type Step struct {
+	Reg int
+	LSN LSN // of the newest mutation
+	By  int64
+}
+
+// Sum adds what a counter was changed by; ok is false where the sum does not fit.
+func Sum(a, b int64) (sum int64, ok bool) {
+	sum = a + b
+	return sum, (sum > a) == (b > 0)
+}
+
+// CounterOf reads a counter from a column.
+func CounterOf(v Value) (int64, error) {
+	n, ok := v.(int64)
+	switch {
+	case !ok:
+		return 0, fmt.Errorf("a counter is %T, want an integer", v)
+	case n < -MaxCounter || n > MaxCounter:
+		return 0, fmt.Errorf("a counter is %d, want an integer within ±%d", n, int64(MaxCounter))
+	}
+	return n, nil
+}
 
 // MaxPolicy bounds the text of a policy, in bytes.
 const MaxPolicy = 1000
@@ -28,7 +61,7 @@ const MaxPolicy = 1000
 func (p *Policy) UnmarshalJSON(b []byte) error {
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {
-		return fmt.Errorf("a merge policy is %.40s: want \"max\" or \"min\"", b)
+		return fmt.Errorf("a merge policy is %.40s: want \"max\", \"min\" or \"counter\"", b)
 	}
 	*p = Policy(s)
 	return nil
@@ -37,13 +70,13 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 // Check returns an error that names the known policies, unless p is one of them.
 func (p Policy) Check() error {
 	switch p {
-	case Max, Min:
+	case Max, Min, Counter:
 		return nil
 	}
-	return fmt.Errorf(`merge policy %q is not known: want "max" or "min"`, string(p))
+	return fmt.Errorf(`merge policy %q is not known: want "max", "min" or "counter"`, string(p))
 }
 
-// Merge returns what two concurrent values become, whichever came first. NULL gives way to
+// Merge returns what two concurrent values become by Max or Min, whichever came first. NULL gives way to
 // any other value: it says that there is none yet.
 func (p Policy) Merge(a, b Value) Value {
 	c := CompareValues(a, b)

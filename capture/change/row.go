@@ -20,8 +20,10 @@ type Row struct {
 	// it is known to everyone.
 	Regs  []Dot
 	Tombs []Dot // the deletes that stand, at most one for each device
-	Back  Seq   // the seq by which the row last came back from a delete, 0: never
-	Feed  Seq   // the row's newest change: its place in the feed
+	// Took is what each of Tombs took from the counters; empty where the table has none.
+	Took [][]Step
+	Back Seq // the seq by which the row last came back from a delete, 0: never
+	Feed Seq // the row's newest change: its place in the feed
 }
 
 // Deleted reports whether a delete stands.
@@ -57,6 +59,10 @@ type Edit struct {
 	Lacks Bits
 	// Blend are registers whose concurrent versions become one by a policy.
 	Blend Bits
+	// Steps are registers, of counters, of which the edit brings what it added only.
+	Steps Bits
+	// Took is what a delete took from the counters.
+	Took []Step
 }
 
 // Fresh returns the edit without what the master applied already, which is all up
@@ -96,6 +102,7 @@ const (
 	DeleteLost         Kind = "delete-lost"              // a concurrent update outranks the delete
 	LostToForgotten    Kind = "lost-to-forgotten-delete" // the row is gone, and so is what is known of its delete
 	Rejected           Kind = "rejected"                 // the row breaks a constraint
+	StepInDoubt        Kind = "step-in-doubt"            // what was added to a counter may count already: another copy of the file may have sent it
 )
 
 // A Loss is a version that did not stay, for the conflict log.
@@ -110,8 +117,12 @@ type Loss struct {
 
 // An Outcome is what Merge decided.
 type Outcome struct {
-	Take   Bits // the registers that the edit writes
-	Blend  Bits // of them, those whose value is to be merged with the one that stands there
+	Take  Bits // the registers that the edit writes
+	Blend Bits // of them, those whose value is to be merged with the one that stands there
+	Add   Bits // of them, counters to which the edit's steps are to be added
+	// Took is what a delete had taken from the counters that the edit follows: the row is
+	// made anew, and they begin without it.
+	Took   []Step
 	Losses []Loss
 }
 
@@ -127,6 +138,8 @@ type Outcome struct {
 //
 // A register with a policy has no conflicts: of concurrent versions both are kept, as one
 // that nobody has seen who has not seen both. The greater rank speaks for it against deletes.
+// A counter's steps are added whether they have seen the others or not; what a delete took
+// from it counts when an edit follows the delete, not when the delete falls.
 func Merge(row *Row, e Edit, seq Seq, registers int) (*Row, Outcome) {
 	var out Outcome
 	dot := Dot{Seq: seq, Device: e.Device, LSN: e.LSN, Rank: e.Rank}
@@ -149,6 +162,7 @@ func Merge(row *Row, e Edit, seq Seq, registers int) (*Row, Outcome) {
 	r := &Row{
 		Regs:  append([]Dot(nil), row.Regs...),
 		Tombs: append([]Dot(nil), row.Tombs...),
+		Took:  append([][]Step(nil), row.Took...),
 		Back:  row.Back,
 		Feed:  seq,
 	}
@@ -203,14 +217,26 @@ func (r *Row) applyDelete(old *Row, e Edit, dot Dot, out *Outcome) *Row {
 			out.lose(UpdateLostToDelete, rule, Bit(i), false, d, dot)
 		}
 	}
-	stand := r.Tombs[:0]
-	for _, t := range r.Tombs {
+	var stand []Dot
+	var took [][]Step
+	mine := e.Took
+	for i, t := range r.Tombs {
 		if !t.knownTo(e.Seen, e.Device) {
-			stand = append(stand, t)
+			stand, took = append(stand, t), append(took, r.took(i))
+			continue
 		}
+		mine = slices.Concat(r.took(i), mine)
 	}
-	r.Tombs = append(stand, dot)
+	r.Tombs, r.Took = append(stand, dot), append(took, mine)
 	return r
+}
+
+// took returns what a delete that stands took from the counters.
+func (r *Row) took(tomb int) []Step {
+	if tomb < len(r.Took) {
+		return r.Took[tomb]
+	}
+	return nil
 }
 
 func (r *Row) applyUpdate(e Edit, dot Dot, out *Outcome) {
@@ -219,6 +245,18 @@ func (r *Row) applyUpdate(e Edit, dot Dot, out *Outcome) {
 		d := r.Regs[g.Reg]
 		mine := dot
 		mine.LSN = g.LSN
+		if e.Steps.Has(g.Reg) {
+			win |= Bit(g.Reg)
+			out.Add |= Bit(g.Reg)
+			switch {
+			case !d.knownTo(g.Seen, e.Device):
+				mine = mine.merged(d)
+			case r.Deleted(): // its author does not show this sum
+				mine.Device = DeviceID{}
+			}
+			r.Regs[g.Reg] = mine
+			continue
+		}
 		if d.knownTo(g.Seen, e.Device) {
 			win |= Bit(g.Reg)
 			r.Regs[g.Reg] = mine
@@ -244,15 +282,23 @@ func (r *Row) applyUpdate(e Edit, dot Dot, out *Outcome) {
 	// Existence: the deletes that this edit follows or outranks no longer stand; an
 	// edit that keeps no register outranks nothing.
 	var stand []Dot
-	for _, t := range r.Tombs {
+	var took [][]Step
+	followed := -1
+	for i, t := range r.Tombs {
 		if t.knownTo(e.Seen, e.Device) {
+			if followed < 0 || r.Tombs[followed].Rank.less(t.Rank) {
+				followed = i
+			}
 			continue
 		}
 		if c, rule := t.Rank.Compare(e.Rank); win != 0 && c < 0 {
 			out.lose(DeleteLost, rule, AllBits(len(r.Regs)), false, t, dot)
 			continue
 		}
-		stand = append(stand, t)
+		stand, took = append(stand, t), append(took, r.took(i))
+	}
+	if followed >= 0 { // of several the greatest counts
+		out.Took = r.took(followed)
 	}
 	if len(stand) > 0 && win != 0 {
 		_, rule := stand[0].Rank.Compare(e.Rank)
@@ -261,7 +307,7 @@ func (r *Row) applyUpdate(e Edit, dot Dot, out *Outcome) {
 	if len(r.Tombs) > 0 && len(stand) == 0 {
 		r.Back = dot.Seq // new for everyone, its author included; the dots stay what they are
 	}
-	r.Tombs = stand
+	r.Tombs, r.Took = stand, took
 }
 
 // lose records a loss; losses that differ in their registers only become one.

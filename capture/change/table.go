@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // A Table describes a tracked table as the ends of a sync agree on it.
@@ -110,18 +111,25 @@ func (t *Table) Registers() [][]int {
 	return regs
 }
 
-// Policies returns the merge policy of each register, and the registers that have one.
-func (t *Table) Policies(registers [][]int) (policies []Policy, set Bits) {
-	policies = make([]Policy, len(registers))
+// Policies returns the merge policy of each register.
+func (t *Table) Policies(registers [][]int) []Policy {
+	policies := make([]Policy, len(registers))
 	for r, cols := range registers {
 		if len(cols) == 1 {
 			policies[r] = t.Options.Merge[t.Columns[cols[0]].Name]
 		}
-		if policies[r] != ByRank {
-			set |= Bit(r)
+	}
+	return policies
+}
+
+// Counters returns the registers that are counters, in ascending order.
+func (t *Table) Counters(registers [][]int) (counters []int) {
+	for r, p := range t.Policies(registers) {
+		if p == Counter {
+			counters = append(counters, r)
 		}
 	}
-	return policies, set
+	return counters
 }
 
 // CheckMerge returns an error that says what is wrong with the option merge.
@@ -143,8 +151,28 @@ func (t *Table) CheckMerge() error {
 		if err := p.Check(); err != nil {
 			return fmt.Errorf("column %q: %w", name, err)
 		}
+		if c := t.Columns[at]; p == Counter && (!c.NotNull || !holdsIntegers(c.Type)) {
+			return fmt.Errorf("column %q is a counter, and is declared %q: declare it INTEGER NOT NULL DEFAULT 0", name, strings.TrimSpace(c.Type+notNull(c)))
+		}
 	}
 	return nil
+}
+
+func notNull(c Column) string {
+	if c.NotNull {
+		return " NOT NULL"
+	}
+	return ""
+}
+
+// holdsIntegers reports whether a column of a declared type keeps integers as they are, by
+// SQLite's rules of affinity.
+func holdsIntegers(declared string) bool {
+	d := strings.ToUpper(declared)
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(d, p) })
+	}
+	return has("INT") || !has("CHAR", "CLOB", "TEXT", "REAL", "FLOA", "DOUB")
 }
 
 // ColumnsOf returns the positions in Columns that the registers in set hold, in

@@ -28,6 +28,7 @@ type rowEdit struct {
 	// doubtful registers hold a column that is fresh to the device, beside others that are
 	// not: the edit has seen them, unless that column has a value here.
 	doubtful change.Bits
+	steps    []change.Step // what it added to counters, by LSN
 }
 
 // absent stands in the place of a value that an edit does not bring: its author's table has
@@ -59,6 +60,7 @@ type application struct {
 	device device
 	seen   change.Seq // what the device had seen, cut to what it can have
 	last   change.LSN // its log is applied up to here
+	copied change.LSN // of steps up to here another copy of the file may have sent the same
 	base   change.Seq // head before
 	edits  iter.Seq2[*batch, error]
 	// report, unless nil, receives an outcome for each edit, in order, once it is settled.
@@ -226,15 +228,18 @@ func (a *application) edit(b *batch, e *rowEdit, k *knownRow) error {
 	if err := w.doubt(); err != nil {
 		return err
 	}
-	w.fresh.Blend = t.blend
-	w.row, w.out = change.Merge(k.row, w.fresh, seq, len(t.registers))
 	if w.key, err = change.SplitKey(e.key, len(t.def.Key)); err != nil {
 		return err // checked before
 	}
-	if err := w.blend(); err != nil {
+	if err := w.tally(); err != nil {
 		return err
 	}
-	reason, err := w.values()
+	w.fresh.Blend = t.blend
+	w.row, w.out = change.Merge(k.row, w.fresh, seq, len(t.registers))
+	reason, err := w.blend()
+	if err == nil && reason == "" {
+		reason, err = w.values()
+	}
 	if err != nil {
 		return err
 	}
@@ -262,7 +267,8 @@ func (a *application) news(b *batch, e *rowEdit, fresh change.Edit, k *knownRow)
 	}
 	var differs change.Bits
 	for i, c := range b.table.columns(b.regs) {
-		if v := e.values[i]; v != (absent{}) && !sameValue(v, row[c]) {
+		r := b.table.registerOf[c]
+		if v := e.values[i]; v != (absent{}) && (!sameValue(v, row[c]) || e.brings(r)) {
 			differs |= change.Bit(b.table.registerOf[c])
 		}
 	}
@@ -387,29 +393,10 @@ type rowWrite struct {
 	out   change.Outcome
 
 	old     []change.Value // the row's values before, in table order, where they were wanted
-	blended []change.Value // by column, of the registers in out.Blend
+	blended []change.Value // by column, of the registers in out.Blend and out.Add
+	steps   []change.Step  // that were not applied before
+	doubts  []change.Step  // of them, those that do not count
 	trash   []byte         // after
-}
-
-// blend merges the values of registers that have a policy with those that stand there.
-func (w *rowWrite) blend() (err error) {
-	if w.out.Blend == 0 {
-		return nil
-	}
-	if w.known.row.Deleted() {
-		w.old, err = w.table.oldValues(w.known.trash)
-	} else {
-		w.old, err = w.current()
-	}
-	if err != nil {
-		return err
-	}
-	w.blended = w.edited(w.out.Blend)
-	w.out.Blend.Each(func(r int) {
-		c := w.table.registers[r][0]
-		w.blended[c] = w.table.policies[r].Merge(w.old[c], w.blended[c])
-	})
-	return nil
 }
 
 // values writes the row's values. It returns why a constraint refuses them; nothing is
@@ -432,13 +419,13 @@ func (w *rowWrite) values() (reason string, err error) {
 		}
 		return w.insert(w.taken(row))
 	case was.Deleted():
-		if w.old, err = w.table.oldValues(w.known.trash); err != nil {
+		if err := w.load(); err != nil {
 			return "", err
 		}
 		row := w.taken(slices.Clone(w.old))
 		if is.Deleted() {
 			w.trash = w.known.trash
-			if w.out.Take != 0 {
+			if w.out.Take != 0 || len(w.out.Took) > 0 {
 				w.trash = appendValues(nil, row)
 			}
 			return "", nil
@@ -471,7 +458,7 @@ func (w *rowWrite) taken(row []change.Value) []change.Value {
 			i++
 		}
 		switch {
-		case w.out.Blend.Has(w.table.registerOf[c]):
+		case (w.out.Blend | w.out.Add).Has(w.table.registerOf[c]):
 			row[c] = w.blended[c]
 		case w.edit.values[i] != (absent{}):
 			row[c] = w.edit.values[i]
@@ -533,7 +520,7 @@ func (w *rowWrite) update() (reason string, err error) {
 		return "", err
 	}
 	args := w.edit.values
-	if w.out.Take != w.batch.regs || w.out.Blend != 0 || w.edit.lacks(w.out.Take, w.batch) {
+	if w.out.Take != w.batch.regs || w.out.Blend|w.out.Add != 0 || w.edit.lacks(w.out.Take, w.batch) {
 		row := w.table.row(w.key)
 		if w.old != nil {
 			copy(row, w.old)
@@ -595,6 +582,9 @@ func (w *rowWrite) record() error {
 		if err := w.recordLoss(&w.out.Losses[i]); err != nil {
 			return err
 		}
+	}
+	if err := w.recordDoubts(); err != nil {
+		return err
 	}
 	w.tell(outcome{seq: w.seq, before: was, after: is, Outcome: w.out})
 	if is == nil || was != nil && is.Feed == was.Feed {

@@ -18,6 +18,9 @@ import (
 //	dots                    n of them, one without dotsMany
 //	which                   a byte a register: its dot          if dotsMany
 //	tombs, dots             how many, and those                 if dotsTombs
+//	took                    for each of those how many steps,   if dotsTook
+//	                        and of each the register and by
+//	                        how much, signed
 //
 // and a dot is
 //
@@ -34,6 +37,7 @@ const (
 	dotsMany
 	dotsTombs
 	dotsMerged
+	dotsTook
 )
 
 // sites translates between the ids of devices and the numbers that dots use.
@@ -62,6 +66,10 @@ func appendDots(dst []byte, r *change.Row, s sites) []byte {
 	if merged {
 		flags |= dotsMerged
 	}
+	took := slices.ContainsFunc(r.Took, func(steps []change.Step) bool { return len(steps) > 0 })
+	if took {
+		flags |= dotsTook
+	}
 	dst = append(dst, flags)
 	if r.Back != 0 {
 		dst = binary.AppendUvarint(dst, uint64(r.Feed-r.Back))
@@ -75,6 +83,14 @@ func appendDots(dst []byte, r *change.Row, s sites) []byte {
 		dst = binary.AppendUvarint(dst, uint64(len(r.Tombs)))
 		for i := range r.Tombs {
 			dst = appendDot(dst, &r.Tombs[i], r.Feed, merged, s)
+		}
+	}
+	if took {
+		for _, steps := range r.Took {
+			dst = binary.AppendUvarint(dst, uint64(len(steps)))
+			for _, x := range steps {
+				dst = binary.AppendVarint(append(dst, byte(x.Reg)), x.By)
+			}
 		}
 	}
 	return dst
@@ -138,7 +154,7 @@ func readDots(b []byte, feed change.Seq, registers int, s sites, r *change.Row) 
 	flags := d.byte()
 	d.merged = flags&dotsMerged != 0
 	r.Feed, r.Back = feed, 0
-	r.Regs, r.Tombs = r.Regs[:0], r.Tombs[:0]
+	r.Regs, r.Tombs, r.Took = r.Regs[:0], r.Tombs[:0], nil
 	if flags&dotsBack != 0 {
 		r.Back = feed - change.Seq(d.uint())
 	}
@@ -168,6 +184,12 @@ func readDots(b []byte, feed change.Seq, registers int, s sites, r *change.Row) 
 		n := d.uint()
 		for i := uint64(0); i < n && d.err == nil; i++ {
 			r.Tombs = append(r.Tombs, d.dot())
+		}
+	}
+	if flags&dotsTook != 0 {
+		r.Took = make([][]change.Step, len(r.Tombs))
+		for i := range r.Took {
+			r.Took[i] = d.steps()
 		}
 	}
 	if d.err == nil && len(d.b) > 0 {
@@ -211,17 +233,32 @@ func (d *dotReader) uint() uint64 {
 	return v
 }
 
+func (d *dotReader) int() int64 {
+	v, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *dotReader) steps() (steps []change.Step) {
+	for n := d.uint(); n > 0 && d.err == nil; n-- {
+		reg := d.byte()
+		if reg >= change.MaxRegisters {
+			d.fail()
+		}
+		steps = append(steps, change.Step{Reg: int(reg), By: d.int()})
+	}
+	return steps
+}
+
 func (d *dotReader) dot() (dot change.Dot) {
 	dot.Seq = d.feed - change.Seq(d.uint())
 	site := d.uint()
 	dot.LSN = change.LSN(d.uint())
-	t, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.fail()
-		return dot
-	}
-	d.b = d.b[n:]
-	dot.Rank.Time = t
+	dot.Rank.Time = d.int()
 	if site&1 != 0 {
 		if len(d.b) < 8 {
 			d.fail()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -52,6 +53,12 @@ func TestDots(t *testing.T) {
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "tombs") {
 			r.Tombs = append(r.Tombs, drawDot(t, r.Feed))
+			r.Took = append(r.Took, rapid.SliceOfN(rapid.Map(rapid.Int64(), func(by int64) change.Step {
+				return change.Step{Reg: int(uint64(by) % change.MaxRegisters), By: by}
+			}), 0, 3).Draw(t, "took"))
+		}
+		if !slices.ContainsFunc(r.Took, func(steps []change.Step) bool { return len(steps) > 0 }) {
+			r.Took = nil
 		}
 		if rapid.Bool().Draw(t, "back") {
 			r.Back = change.Seq(rapid.Int64Range(1, int64(r.Feed)).Draw(t, "back seq"))
@@ -82,6 +89,7 @@ func FuzzDots(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4}, uint8(3))
 	f.Add([]byte{7, 1, 1, 0, 2, 1, 2, 0, 1, 0, 2, 1, 2}, uint8(1))
 	f.Add([]byte{8, 1, 0, 3, 4, 5}, uint8(1))
+	f.Add([]byte{20, 1, 2, 3, 4, 1, 1, 2, 3, 4, 2, 0, 9, 0, 8}, uint8(1))
 	f.Fuzz(func(t *testing.T, b []byte, registers uint8) {
 		var r change.Row
 		n := 1 + int(registers)%change.MaxRegisters

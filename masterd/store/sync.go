@@ -19,7 +19,7 @@ func (s *space) Sync(ctx context.Context, owner Owner, last *change.Push, parts 
 		return nil, &RequestError{Reason: "a push without a name"}
 	case last.Device.IsZero():
 		return nil, &RequestError{Reason: "a push without a device"}
-	case last.Seen < 0 || last.Through < 0 || last.Page < 0 || last.Compared < 0:
+	case last.Seen < 0 || last.Through < 0 || last.Page < 0 || last.Compared < 0 || last.Doubt < 0:
 		return nil, &RequestError{Reason: fmt.Sprintf("counts below 0: seen %d, through %d, page %d, compared %d", last.Seen, last.Through, last.Page, last.Compared)}
 	case last.Compare && !last.Paging:
 		return nil, &RequestError{Reason: "a comparison that asks for no page"}
@@ -84,7 +84,7 @@ func (t *tx) push(ctx context.Context, p *pushing) error {
 		return nil
 	}
 	d.lsn = last
-	a := application{tx: t, device: d, seen: p.seen}
+	a := application{tx: t, device: d, seen: p.seen, copied: p.push.Doubt}
 	a.edits = p.batches(ctx, d.id, t.head, view.own)
 	return a.run()
 }
@@ -225,7 +225,9 @@ func (p *pushing) fill(out *batch, in incoming, b *change.Block, from, to int, i
 			}
 		}
 		e := b.Edit(i, id, len(in.t.registers))
+		steps := b.Stamps[i].Steps
 		in.t.translate(&e)
+		steps = in.t.translateSteps(steps)
 		e.Seen = min(e.Seen, p.seen)
 		for j := range e.Regs {
 			e.Regs[j].Seen = min(e.Regs[j].Seen, p.seen)
@@ -233,7 +235,7 @@ func (p *pushing) fill(out *batch, in incoming, b *change.Block, from, to int, i
 		if e.Rank.Weight != change.PushedBack {
 			e.Rank.Time = change.CorrectTime(e.Rank.Time, p.push.Now, p.now)
 		}
-		x := rowEdit{key: b.Keys[i], edit: e, values: row}
+		x := rowEdit{key: b.Keys[i], edit: e, values: row, steps: steps}
 		if in.fresh != nil {
 			in.refresh(&x)
 		}
@@ -270,6 +272,20 @@ func (t *viewTable) translate(e *change.Edit) {
 			e.Regs = append(e.Regs, change.RegEdit{Reg: r, Seen: e.Seen, LSN: e.LSN})
 		}
 	}
+}
+
+// translateSteps does for steps what translate does for an edit.
+func (t *viewTable) translateSteps(steps []change.Step) []change.Step {
+	if t.same || len(steps) == 0 {
+		return steps
+	}
+	own := make([]change.Step, 0, len(steps))
+	for _, x := range steps {
+		if x.Reg = t.regOf[x.Reg]; x.Reg >= 0 {
+			own = append(own, x)
+		}
+	}
+	return own
 }
 
 // refresh does an edit of a device whose table got columns since its last round: of what
@@ -348,6 +364,9 @@ func checkBlock(b *change.Block, tables []*viewTable, head change.Seq, through c
 		if err == nil {
 			err = checkStamp(&b.Stamps[i], regs, head, through)
 		}
+		if err == nil {
+			err = checkSteps(&b.Stamps[i], regs, t)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("row %d of %q: %w", i, t.def.Name, err)
 		}
@@ -396,6 +415,23 @@ func checkStamp(s *change.EditStamp, regs change.Bits, head change.Seq, through 
 			return fmt.Errorf("register %d has seen %d, head is %d", r.Reg, r.Seen, head)
 		}
 		last = r.Reg
+	}
+	return nil
+}
+
+// checkSteps checks what a row added to counters; registers are the device's.
+func checkSteps(s *change.EditStamp, regs change.Bits, t *viewTable) error {
+	last := change.LSN(1)
+	for _, x := range s.Steps {
+		switch {
+		case x.Reg < 0 || x.Reg >= len(t.regOf) || !regs.Has(x.Reg) || t.regOf[x.Reg] >= 0 && t.policies[t.regOf[x.Reg]] != change.Counter:
+			return fmt.Errorf("a step of register %d, which is no counter among %b", x.Reg, regs)
+		case x.LSN < last || x.LSN > s.LSN:
+			return fmt.Errorf("a step with lsn %d after %d, the row has %d", x.LSN, last, s.LSN)
+		case s.Weight == change.PushedBack:
+			return fmt.Errorf("a step of register %d, which is pushed back", x.Reg)
+		}
+		last = x.LSN
 	}
 	return nil
 }

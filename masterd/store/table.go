@@ -23,7 +23,8 @@ type table struct {
 	registers   [][]int
 	all         change.Bits
 	policies    []change.Policy // by register
-	blend       change.Bits     // registers with a policy
+	blend       change.Bits     // registers of which concurrent versions become one
+	counters    []int           // registers
 	key         []bool          // by position: is the column part of the key?
 	rest        []int           // positions of the other columns
 	former      map[string]int  // places of columns by names that they had before; tableItself: the table
@@ -54,7 +55,12 @@ func newTable(id int64, def change.Table, open bool) *table {
 	t := &table{id: id, def: def, open: open, registers: def.Registers(), key: make([]bool, len(def.Columns)),
 		updates: make(map[change.Bits]string), selects: make(map[change.Bits]string)}
 	t.all = change.AllBits(len(t.registers))
-	t.policies, t.blend = def.Policies(t.registers)
+	t.policies, t.counters = def.Policies(t.registers), def.Counters(t.registers)
+	for r, p := range t.policies {
+		if p != change.ByRank && p != change.Counter {
+			t.blend |= change.Bit(r)
+		}
+	}
 	for _, k := range def.Key {
 		t.key[k] = true
 	}

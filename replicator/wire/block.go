@@ -102,6 +102,11 @@ func checkBlock(b *change.Block, stamps bool) error {
 			return badRow(i, "the key is NULL: such a row is not captured")
 		}
 	}
+	for i := range b.Stamps {
+		if err := checkSteps(b, i); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

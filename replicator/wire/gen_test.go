@@ -105,15 +105,22 @@ func madePush() *change.Push {
 
 // policyPush and policyPull have tables with merge policies.
 func policyPush() *change.Push {
-	return &change.Push{Device: change.DeviceID{0: 9}, Names: []change.Name{{0: 1}}, Seen: 12, Through: 20, Tables: policySchema()}
+	counter := change.Block{Table: 0, Regs: 6, Keys: []change.Value{"a", "b", "c"}, Columns: [][]change.Value{{int64(5), int64(-5), int64(0)}, {int64(1), int64(2), int64(3)}},
+		Stamps: []change.EditStamp{
+			{LSN: 11, Steps: []change.Step{{Reg: 1, LSN: 3, By: 5}, {Reg: 2, LSN: 11, By: 1}}},
+			{LSN: 12}, // by its values
+			{LSN: 20, Steps: []change.Step{{Reg: 2, LSN: 20, By: -change.MaxCounter}}},
+		}}
+	gone := change.Block{Table: 0, Delete: true, Keys: []change.Value{"d"}, Stamps: []change.EditStamp{{LSN: 9, Steps: []change.Step{{Reg: 63, LSN: 9, By: -7}}}}}
+	return &change.Push{Device: change.DeviceID{0: 9}, Names: []change.Name{{0: 1}}, Seen: 12, Through: 20, Doubt: 11, Tables: policySchema(), Blocks: []change.Block{counter, docsBlock(1), gone}}
 }
 
 func policyPull() *change.Pull { return &change.Pull{To: 7, Done: true, Tables: policySchema()} }
 
 func policySchema() change.Schema {
 	s := sampleSchema()
-	s[0].Columns = append(s[0].Columns, change.Column{Name: "seen_at", Type: "INT"}, change.Column{Name: "first", Type: "INT"})
-	s[0].Options.Merge = map[string]change.Policy{"seen_at": change.Max, "first": change.Min}
+	s[0].Columns = append(s[0].Columns, change.Column{Name: "seen_at", Type: "INT"}, change.Column{Name: "first", Type: "INT"}, change.Column{Name: "views", Type: "INT", NotNull: true})
+	s[0].Options.Merge = map[string]change.Policy{"seen_at": change.Max, "first": change.Min, "views": change.Counter}
 	return s
 }
 

@@ -29,6 +29,8 @@ type wirePush struct {
 	Fresh       []uint32     `cbor:"18,keyasint,omitempty"`
 	Renames     []wireRename `cbor:"19,keyasint,omitempty"`
 	Made        [][]byte     `cbor:"20,keyasint,omitempty"`
+	Steps       [][]byte     `cbor:"21,keyasint,omitempty"`
+	Doubt       int64        `cbor:"22,keyasint,omitempty"`
 }
 
 // A wireRename has 0 for the table itself, and 1 + the place of a column.
@@ -66,7 +68,9 @@ func EncodePush(p *change.Push) ([]byte, error) {
 		Page:    int64(p.Page),
 		Paging:  p.Paging,
 		Compare: p.Compare, Compared: int64(p.Compared),
-		Made: packMade(p.Blocks),
+		Made:  packMade(p.Blocks),
+		Steps: packSteps(p.Blocks),
+		Doubt: int64(p.Doubt),
 	}
 	for _, c := range p.Fresh {
 		if c.Table < 0 || c.Column < 0 || c.Table > math.MaxUint16 || c.Column > math.MaxUint16 {
@@ -94,8 +98,8 @@ func EncodePush(p *change.Push) ([]byte, error) {
 
 // check checks the counters.
 func (w *wirePush) check() error {
-	if w.Seen < 0 || w.Through < 0 || w.Part < 0 || w.Page < 0 || w.Compared < 0 {
-		return bad("counts below 0: seen %d, through %d, part %d, page %d, compared %d", w.Seen, w.Through, w.Part, w.Page, w.Compared)
+	if w.Seen < 0 || w.Through < 0 || w.Part < 0 || w.Page < 0 || w.Compared < 0 || w.Doubt < 0 {
+		return bad("counts below 0: seen %d, through %d, part %d, page %d, compared %d, doubt %d", w.Seen, w.Through, w.Part, w.Page, w.Compared, w.Doubt)
 	}
 	return nil
 }
@@ -122,7 +126,7 @@ func DecodePush(body []byte, l Limits) (*change.Push, error) {
 		}
 		p.Seen, p.Through, p.Now = change.Seq(w.Seen), change.LSN(w.Through), w.Now
 		p.Part, p.More, p.Page, p.Paging = int(w.Part), w.More, change.Seq(w.Page), w.Paging
-		p.Compare, p.Compared = w.Compare, change.Seq(w.Compared)
+		p.Compare, p.Compared, p.Doubt = w.Compare, change.Seq(w.Compared), change.LSN(w.Doubt)
 		if p.Schema, err = unpackSum(w.Schema); err != nil {
 			return err
 		}
@@ -147,7 +151,10 @@ func DecodePush(body []byte, l Limits) (*change.Push, error) {
 		if p.Blocks, err = unpackBlocks(d, w.Blocks, true); err != nil {
 			return err
 		}
-		return unpackMade(d, p.Blocks, w.Made)
+		if err := unpackMade(d, p.Blocks, w.Made); err != nil {
+			return err
+		}
+		return unpackSteps(d, p.Blocks, w.Steps)
 	})
 	if err != nil {
 		return nil, err

@@ -151,6 +151,14 @@ func TestEncodePush_refuses(t *testing.T) {
 		{"delete with columns", func(p *change.Push) { p.Blocks[0].Delete = true }, "a delete has registers"},
 		{"infinite weight", func(p *change.Push) { p.Blocks[0].Stamps[2].Weight = math.Inf(1) }, "row 2: the weight is +Inf"},
 		{"negative lsn", func(p *change.Push) { p.Blocks[0].Stamps[0].LSN = -1 }, "row 0: a stamp counts below 0"},
+		{"a step of another register", func(p *change.Push) {
+			s := &p.Blocks[0].Stamps[0]
+			s.Steps = []change.Step{{Reg: 1, LSN: 1}}
+		}, "row 0: a step of register 1, which is none"},
+		{"a step after it", func(p *change.Push) {
+			s := &p.Blocks[0].Stamps[0]
+			s.Steps = []change.Step{{Reg: 2, LSN: s.LSN + 1}}
+		}, "row 0: a step with lsn"},
 		{"made after it", func(p *change.Push) { s := &p.Blocks[0].Stamps[0]; s.Made = s.LSN + 1 }, "row 0: the row was made by lsn"},
 		{"negative existence", func(p *change.Push) { p.Blocks[0].Stamps[0].Existence = -1 }, "row 0: a stamp counts below 0"},
 		{"register of another block", func(p *change.Push) { p.Blocks[0].Stamps[1].Regs[0].Reg = 1 }, "register 1 is none of the block's"},

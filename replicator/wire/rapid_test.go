@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -116,6 +117,11 @@ func anyStamp(t *rapid.T, regs change.Bits) change.EditStamp {
 	if s.LSN > 0 && rapid.IntRange(0, 3).Draw(t, "is made") == 0 {
 		s.Made = change.LSN(rapid.Int64Range(1, int64(s.LSN)).Draw(t, "made"))
 		s.Present = rapid.Bool().Draw(t, "present")
+	}
+	last := int64(0)
+	for regs != 0 && rapid.IntRange(0, 5).Draw(t, "step") == 0 {
+		last = rapid.Int64Range(last, int64(s.LSN)).Draw(t, "step lsn")
+		s.Steps = append(s.Steps, change.Step{Reg: bits.TrailingZeros64(uint64(regs)), LSN: change.LSN(last), By: rapid.Int64().Draw(t, "by")})
 	}
 	regs.Each(func(r int) {
 		if rapid.IntRange(0, 5).Draw(t, "odd") == 0 {

@@ -7,6 +7,7 @@ CREATE TABLE IF NOT EXISTS _velosync_state (
   acked    INTEGER NOT NULL DEFAULT 0,   -- the master's answers cover the log up to this lsn
   sent     INTEGER NOT NULL DEFAULT 0,   -- pushes under way cover it up to this lsn
   folded   INTEGER NOT NULL DEFAULT 0,   -- how often the log was compacted in place
+  doubt    INTEGER NOT NULL DEFAULT 0,   -- steps up to this lsn may be another copy's too
   applying INTEGER NOT NULL DEFAULT 0    -- 1 while remote changes are applied: triggers stay quiet
 );
 
@@ -26,8 +27,9 @@ CREATE TABLE IF NOT EXISTS _velosync_sync (
 -- Names of the last answered push and of those without an answer, oldest first. Written
 -- before a push is sent; they tell the master's branches of a copied file apart.
 CREATE TABLE IF NOT EXISTS _velosync_name (
-  n    INTEGER PRIMARY KEY,
-  name BLOB NOT NULL
+  n       INTEGER PRIMARY KEY,
+  name    BLOB NOT NULL,
+  through INTEGER NOT NULL DEFAULT 0     -- the push covers the log up to this lsn
 );
 
 -- The master's epochs up to seen, in their order. Replaced by each round.

@@ -11,7 +11,8 @@ CREATE TABLE IF NOT EXISTS _velosync_wal (
   cols   INTEGER NOT NULL,               -- bit i: register i changed; -1: all
   seen   INTEGER NOT NULL,               -- _velosync_state.seen at that moment
   at     INTEGER NOT NULL,               -- unix ms; of op B: seen before the restore
-  weight REAL                            -- of a deleted row
+  weight REAL,                           -- of a deleted row
+  steps                                  -- what was added to the table's counters, see capture/counter.go
 );
 
 -- What a row showed before a delete was laid under its pending edits: its registers are

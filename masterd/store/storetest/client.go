@@ -59,8 +59,10 @@ type edit struct {
 	lsn    change.LSN
 	weight float64
 	time   int64
-	made   change.LSN // the row was made by it, in a table that renumbers
-	was    bool       // before the table was tracked
+	steps  []change.Step // of counters; by request
+	whole  bool          // counters travel by their value
+	made   change.LSN    // the row was made by it, in a table that renumbers
+	was    bool          // before the table was tracked
 }
 
 func put(table string, key change.Value, set values) edit {
@@ -71,6 +73,9 @@ func del(table string, key change.Value) edit { return edit{table: table, key: k
 
 // seeing sets what the edit's author had seen.
 func (e edit) seeing(seq change.Seq) edit { e.seen, e.at = seq, true; return e }
+
+// byValue says that the author does not know what it added to counters.
+func (e edit) byValue() edit { e.whole = true; return e }
 
 func (e edit) ranked(weight float64, time int64) edit { e.weight, e.time = weight, time; return e }
 
@@ -87,6 +92,7 @@ type client struct {
 	seen   change.Seq
 	lsn    change.LSN
 	now    int64
+	doubt  change.LSN                         // steps up to here may be a copy's too
 	rows   map[string]map[change.Value]values // by table and key
 	parts  int                                // a push has so many parts
 	drawn  uint64
@@ -133,15 +139,18 @@ func (c *client) request(edits ...edit) []*change.Push {
 	c.t.Helper()
 	first := change.Push{
 		Device: c.id, Names: c.named(), Epochs: c.epochs, Seen: c.seen, Now: c.now,
-		Schema: c.tables.Digest(), Tables: c.tables, Known: c.known.Digest(),
+		Schema: c.tables.Digest(), Tables: c.tables, Known: c.known.Digest(), Doubt: c.doubt,
 	}
 	var blocks []change.Block
 	for _, e := range edits {
-		c.write(e)
 		c.lsn++
 		if e.lsn == 0 {
 			e.lsn = c.lsn
 		}
+		if !e.whole {
+			e.steps = c.stepsOf(e)
+		}
+		c.write(e)
 		blocks = c.add(blocks, e)
 	}
 	first.Through = c.lsn
@@ -170,6 +179,21 @@ func (c *client) write(e edit) {
 		c.rows[e.table][e.key] = row
 	}
 	maps.Copy(row, e.set)
+}
+
+// stepsOf returns what an edit adds to the counters of the client's own row.
+func (c *client) stepsOf(e edit) (steps []change.Step) {
+	table := &c.tables[max(0, c.tables.Find(e.table))]
+	registers := table.Registers()
+	for _, r := range table.Counters(registers) {
+		name := table.Columns[registers[r][0]].Name
+		old, _ := c.rows[e.table][e.key][name].(int64)
+		n, ok := e.set[name].(int64)
+		if ok || e.set == nil {
+			steps = append(steps, change.Step{Reg: r, LSN: e.lsn, By: n - old})
+		}
+	}
+	return steps
 }
 
 // add adds an edit to the last block if it fits there.
@@ -215,7 +239,7 @@ func (c *client) add(blocks []change.Block, e edit) []change.Block {
 	if e.at {
 		seen = e.seen
 	}
-	b.Stamps = append(b.Stamps, change.EditStamp{LSN: e.lsn, Seen: seen, Existence: seen, Time: e.time, Weight: e.weight, Made: e.made, Present: e.was})
+	b.Stamps = append(b.Stamps, change.EditStamp{LSN: e.lsn, Seen: seen, Existence: seen, Time: e.time, Weight: e.weight, Steps: e.steps, Made: e.made, Present: e.was})
 	return blocks
 }
 

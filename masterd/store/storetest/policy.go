@@ -10,20 +10,27 @@ import (
 	"github.com/velosync/velosync/masterd/store"
 )
 
-const counts = `CREATE TABLE counts (id TEXT PRIMARY KEY NOT NULL, title TEXT, high INT, low INT)`
+const counts = `CREATE TABLE counts (id TEXT PRIMARY KEY NOT NULL, title TEXT, high INT, low INT, n INTEGER NOT NULL DEFAULT 0)`
 
 func countsTables(t testing.TB) change.Schema {
-	return tables(t, counts, map[string]change.Options{"counts": {Merge: map[string]change.Policy{"high": change.Max, "low": change.Min}}})
+	return tables(t, counts, map[string]change.Options{"counts": {Merge: map[string]change.Policy{"high": change.Max, "low": change.Min, "n": change.Counter}}})
 }
 
 // countsPair returns a master and two devices that hold a row.
 func countsPair(t testing.TB, c Config) (*master, *client, *client) {
 	m := newMaster(t, c, store.Options{})
 	a, b := newClient(t, m.space, 1, countsTables(t)), newClient(t, m.space, 2, countsTables(t))
-	a.sync(put("counts", "k", values{"title": "t", "high": int64(5), "low": int64(5)}))
+	a.sync(put("counts", "k", counted(10)))
 	b.sync()
 	a.sync()
 	return m, a, b
+}
+
+func counted(n int64) values { return values{"title": "t", "high": int64(5), "low": int64(5), "n": n} }
+
+func adds(c *client, by int64) edit {
+	n, _ := c.rows["counts"]["k"]["n"].(int64)
+	return put("counts", "k", values{"n": n + by})
 }
 
 func testPolicies(t *testing.T, c Config) {
@@ -32,7 +39,7 @@ func testPolicies(t *testing.T, c Config) {
 		a.push(put("counts", "k", values{"high": int64(9), "low": int64(4)}))
 		b.push(put("counts", "k", values{"high": int64(7), "low": int64(1)}))
 		agree(t, a, b)
-		a.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(9), "low": int64(1)}})
+		a.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(9), "low": int64(1), "n": int64(10)}})
 		a.heard()
 		b.heard()
 		if st := m.stats(); st.Conflicts != 0 {
@@ -43,7 +50,7 @@ func testPolicies(t *testing.T, c Config) {
 		_, a, b := countsPair(t, c)
 		b.sync(put("counts", "k", values{"high": int64(2)}))
 		agree(t, a, b)
-		a.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(2), "low": int64(5)}})
+		a.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(2), "low": int64(5), "n": int64(10)}})
 	})
 	t.Run("an author that has not seen what its write became lowers nothing", func(t *testing.T) {
 		_, a, b := countsPair(t, c)
@@ -51,24 +58,24 @@ func testPolicies(t *testing.T, c Config) {
 		b.push(put("counts", "k", values{"high": int64(8)}))
 		a.push(put("counts", "k", values{"high": int64(3)})) // follows its own 9, not the 8
 		agree(t, a, b)
-		a.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(9), "low": int64(5)}})
+		a.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(9), "low": int64(5), "n": int64(10)}})
 		a.sync(put("counts", "k", values{"high": int64(3)})) // now it has seen all
 		agree(t, a, b)
-		a.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(3), "low": int64(5)}})
+		a.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(3), "low": int64(5), "n": int64(10)}})
 	})
 	t.Run("NULL gives way, types are ordered as SQLite orders them", func(t *testing.T) {
 		_, a, b := countsPair(t, c)
 		a.push(put("counts", "k", values{"high": nil, "low": nil}))
 		b.push(put("counts", "k", values{"high": int64(-3), "low": "text"}))
 		agree(t, a, b)
-		a.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(-3), "low": "text"}})
+		a.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(-3), "low": "text", "n": int64(10)}})
 	})
 	t.Run("options that differ are refused, and both are named", func(t *testing.T) {
 		m, _, _ := countsPair(t, c)
 		other := newClient(t, m.space, 9, tables(t, counts, map[string]change.Options{"counts": {Merge: map[string]change.Policy{"high": change.Min}}}))
 		_, err := other.send(other.request())
 		e := errorAs[*store.SchemaError](t, err)
-		contains(t, e.Reason, `"merge":{"high":"max","low":"min"}`, `"merge":{"high":"min"}`)
+		contains(t, e.Reason, `"merge":{"high":"max","low":"min","n":"counter"}`, `"merge":{"high":"min"}`)
 		for _, bad := range []struct {
 			o    change.Options
 			want string
@@ -76,6 +83,7 @@ func testPolicies(t *testing.T, c Config) {
 			{change.Options{Merge: map[string]change.Policy{"high": "best"}}, `"best" is not known`},
 			{change.Options{Merge: map[string]change.Policy{"nothing": change.Max}}, `"nothing"`},
 			{change.Options{Merge: map[string]change.Policy{"id": change.Max}}, "primary key"},
+			{change.Options{Merge: map[string]change.Policy{"high": change.Counter}}, "INTEGER NOT NULL"},
 			{change.Options{Weight: "high", Merge: map[string]change.Policy{"high": change.Max}}, "is the weight"},
 			{change.Options{Groups: [][]string{{"high", "title"}}, Merge: map[string]change.Policy{"high": change.Max}}, "in a group"},
 		} {
@@ -99,6 +107,7 @@ func testPolicies(t *testing.T, c Config) {
 		agree(t, b, d)
 		b.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(9)}})
 	})
+	t.Run("counters", func(t *testing.T) { testCounters(t, c) })
 	t.Run("every order of arrival", func(t *testing.T) { testPolicyOrders(t, c) })
 }
 
@@ -131,6 +140,7 @@ func testPolicyOrders(t *testing.T, c Config) {
 type policyEdit struct {
 	remove bool
 	set    values
+	by     int64 // added to n, where set has it
 	weight float64
 }
 
@@ -141,6 +151,10 @@ func drawPolicyEdits(rnd *rand.Rand) (edits []policyEdit) {
 			if rnd.IntN(3) > 0 {
 				e.set[col] = int64(rnd.IntN(100))
 			}
+		}
+		if rnd.IntN(2) == 0 {
+			e.by = int64(rnd.IntN(9) - 4)
+			e.set["n"] = 50 + e.by
 		}
 		if len(e.set) == 0 || rnd.IntN(3) == 0 {
 			e.set["title"] = fmt.Sprint("title ", i)
@@ -155,12 +169,13 @@ func runPolicyEdits(t *testing.T, m *master, key string, edits []policyEdit, ord
 	schema := countsTables(t)
 	author := newClient(t, m.space, 100, schema)
 	copy(author.id[1:], key)
-	author.sync(put("counts", key, values{"title": "t", "high": int64(50), "low": int64(50)}).ranked(-1, 0))
+	author.sync(put("counts", key, values{"title": "t", "high": int64(50), "low": int64(50), "n": int64(50)}).ranked(-1, 0))
 	seen := author.seen
 	for _, i := range order {
 		d := newClient(t, m.space, byte(i+1), schema)
 		copy(d.id[1:], key)
 		d.seen, d.epochs = seen, author.epochs
+		d.rows["counts"] = map[change.Value]values{key: {"n": int64(50)}}
 		e := put("counts", key, edits[i].set)
 		if edits[i].remove {
 			e = del("counts", key)
@@ -174,8 +189,11 @@ func runPolicyEdits(t *testing.T, m *master, key string, edits []policyEdit, ord
 	if row == nil {
 		return "deleted"
 	}
-	high, low := int64(-1), int64(100)
+	high, low, n := int64(-1), int64(100), int64(50)
 	for _, e := range edits {
+		if !e.remove {
+			n += e.by
+		}
 		if v, ok := e.set["high"].(int64); ok && !e.remove {
 			high = max(high, v)
 		}
@@ -189,8 +207,8 @@ func runPolicyEdits(t *testing.T, m *master, key string, edits []policyEdit, ord
 	if low == 100 {
 		low = 50
 	}
-	if row["high"] != high || row["low"] != low {
-		t.Fatalf("order %v of %+v: %v, want high %d, low %d", order, edits, row, high, low)
+	if row["high"] != high || row["low"] != low || row["n"] != n {
+		t.Fatalf("order %v of %+v: %v, want high %d, low %d, n %d", order, edits, row, high, low, n)
 	}
 	return fmt.Sprint(row)
 }
