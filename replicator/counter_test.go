@@ -238,7 +238,8 @@ func TestCounter_compaction(t *testing.T) {
 	net.set(func(*http.Request) error { return errors.New("offline") }, nil)
 	want := 0
 	for i := range 60 {
-		a.exec(fmt.Sprintf(`UPDATE views SET n = n + %d`, i), `UPDATE views SET likes = likes + 1 WHERE likes < 9`, `REPLACE INTO views SELECT * FROM views WHERE n % 13 = 0`)
+		a.exec(fmt.Sprintf(`UPDATE views SET n = n + %d`, i), `UPDATE views SET likes = likes + 1 WHERE likes < 9`, `REPLACE INTO views SELECT * FROM views WHERE n % 13 = 0`,
+			`INSERT OR IGNORE INTO views VALUES ('p', 'a', 5, 5)`)
 		want += i
 		if i%20 == 0 {
 			_, _ = a.r.Sync(context.Background())
