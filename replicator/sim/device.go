@@ -15,6 +15,7 @@ import (
 	"github.com/velosync/velosync/capture/change"
 	"github.com/velosync/velosync/driver"
 	"github.com/velosync/velosync/replicator"
+	"github.com/velosync/velosync/replicator/sim/disk"
 	"github.com/velosync/velosync/replicator/wire"
 	vsql "github.com/velosync/velosync/sql"
 )
@@ -22,11 +23,13 @@ import (
 // A device is a database file with its application and its replicator, and beside them
 // what the model says of it.
 type device struct {
-	w    *world
-	n    int
-	file string
-	skew int64 // its clock's, ms
-	busy bool  // in a round
+	w     *world
+	n     int
+	file  string
+	disk  *disk.Disk // nil: it does not fail
+	fault string     // of the disk, under way
+	skew  int64      // its clock's, ms
+	busy  bool       // in a round
 
 	r   *replicator.Replicator
 	app *vsql.Conn // nil: closed
@@ -79,8 +82,9 @@ type snapshot struct {
 }
 
 func newDevice(w *world, n int, withTable bool) *device {
-	d := &device{w: w, n: n, file: w.path(fmt.Sprintf("device%d.db", n)), rows: make(map[string][]*event), know: make(map[string]knowledge), byLSN: make(map[change.LSN][]*event)}
+	d := &device{w: w, n: n, rows: make(map[string][]*event), know: make(map[string]knowledge), byLSN: make(map[change.LSN][]*event)}
 	d.skew = w.drawSkew()
+	d.place()
 	for _, key := range w.shape.keys {
 		d.know[key] = knowledge{regs: make([]set, len(w.shape.regs))}
 	}
@@ -115,7 +119,9 @@ func (d *device) open() {
 	conn, err := c.Connect(context.Background())
 	w.must(err, fmt.Sprintf("open the application of %s", d))
 	d.app = vsql.NewConn(conn.(*sqlite3.SQLiteConn))
-	w.must(d.app.Script("PRAGMA synchronous = OFF"), "turn waiting for the disk off")
+	if d.disk == nil {
+		w.must(d.app.Script("PRAGMA synchronous = OFF"), "turn waiting for the disk off")
+	}
 	if d.id.IsZero() {
 		d.id, _, _ = d.state()
 	}
@@ -410,7 +416,9 @@ func (d *device) sync() replicator.Round {
 	w.say("%s syncs", d)
 	d.busy = true
 	w.depth++
+	d.breakDisk("a round", .12, 60)
 	r, err := d.r.Sync(context.Background())
+	broken := d.healDisk("a round") > 0
 	w.depth--
 	d.busy = false
 	d.look("after a round")
@@ -425,6 +433,8 @@ func (d *device) sync() replicator.Round {
 		w.fail("%s can't sync in peace: %v", d, err)
 	case errors.Is(err, errCrash):
 		d.reopen()
+	case broken && isDiskError(err):
+		w.say("%s gives up: %v", d, err)
 	case errors.Is(err, replicator.ErrOffline), errors.Is(err, wire.ErrDigest):
 		w.say("%s gives up: no answer", d)
 	case errors.As(err, &problem) && refusedNow(problem):

@@ -92,7 +92,8 @@ func (w *world) live() {
 	case kind == deviceCopied && len(w.devices) < 6:
 		o := &device{}
 		*o = d.clone()
-		o.n, o.file = len(w.devices), w.path(fmt.Sprintf("device%d.db", len(w.devices)))
+		o.n = len(w.devices)
+		o.place()
 		w.say("the file of %s is copied: %s", d, o)
 		w.must(copyFile(d.file, o.file), "copy a device's file")
 		o.open()
@@ -198,7 +199,10 @@ func (d *device) restore(c *fileCopy) {
 	w := d.w
 	w.must(d.close(), "close "+d.String())
 	w.must(copyFile(c.path, d.file), "restore a device's file")
+	d.forgetDisk()
+	place, disk := d.file, d.disk
 	*d = c.d.clone()
+	d.file, d.disk = place, disk
 	d.open()
 	d.look("restored")
 }
@@ -233,11 +237,12 @@ func (m *master) restore(c *masterCopy) {
 	opened := m.opened + 1
 	*m = c.m.clone()
 	m.opened, m.watch = opened, nil
-	m.dir = w.path(fmt.Sprintf("master%d", opened))
+	m.dir = m.place()
 	for _, sub := range []string{"", "spaces"} {
 		w.must(copyFiles(filepath.Join(c.path, sub), filepath.Join(m.dir, sub)), "restore the master")
 	}
 	m.open()
+	m.settleDoubt()
 	m.check("after a restore")
 }
 
@@ -365,6 +370,7 @@ func (m *master) take(q request, parts []*change.Push, last *change.Push) {
 	if !m.watching() {
 		return
 	}
+	m.doubted = nil
 	var head int64
 	_, err := m.watch.Row(`SELECT head FROM _velosync_space`, nil, &head)
 	w.must(err, "read the master's head")

@@ -3,7 +3,6 @@ package sim
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"github.com/velosync/velosync/capture/change"
 	"github.com/velosync/velosync/masterd/server"
 	"github.com/velosync/velosync/masterd/store"
+	"github.com/velosync/velosync/replicator/sim/disk"
 	vsql "github.com/velosync/velosync/sql"
 	"github.com/velosync/velosync/sqlfuncs"
 )
@@ -25,12 +25,15 @@ const space = "sim"
 // A master is a running masterd without a network, and beside it what the model says of
 // it.
 type master struct {
-	w      *world
-	dir    string
-	opened int
-	engine *store.SQLite
-	server *server.Server
-	watch  *vsql.Conn // reads the space's file; nil: it is not there yet
+	w       *world
+	dir     string
+	disk    *disk.Disk // nil: it does not fail
+	fault   string     // of the disk, under way
+	doubted *doubt     // nil: there is none
+	opened  int
+	engine  *store.SQLite
+	server  *server.Server
+	watch   *vsql.Conn // reads the space's file; nil: it is not there yet
 
 	head     change.Seq
 	rows     map[string]*masterRow
@@ -94,10 +97,11 @@ func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
 
 func newMaster(w *world) *master {
-	m := &master{w: w, dir: w.path("master0"), rows: make(map[string]*masterRow),
+	m := &master{w: w, rows: make(map[string]*masterRow),
 		at:   map[change.Seq]map[string][]*event{0: {}},
 		past: make(map[string][]pastRow), applied: make(map[change.DeviceID]change.LSN), parts: make(map[change.DeviceID]*upload),
 		lostBy: make(map[change.DeviceID][]conflict), lost: make(map[int]bool)}
+	m.dir, m.disk = m.place(), w.newDisk("master")
 	m.open()
 	return m
 }
@@ -127,6 +131,7 @@ func (m *master) restart() {
 	m.w.fault("master restarted")
 	m.w.say("the master restarts")
 	m.w.must(m.close(), "close the master")
+	m.doubted = nil
 	m.open()
 	m.check("after a restart")
 }
@@ -137,7 +142,7 @@ func (m *master) crash() {
 	w.fault("master killed")
 	w.say("the master is killed, and starts again")
 	m.opened++
-	to := w.path(fmt.Sprintf("master%d", m.opened))
+	to := m.place()
 	for _, sub := range []string{"", "spaces"} {
 		w.must(copyFiles(filepath.Join(m.dir, sub), filepath.Join(to, sub)), "copy the master's files")
 	}
@@ -145,6 +150,7 @@ func (m *master) crash() {
 	w.must(os.RemoveAll(m.dir), "remove the master's files")
 	m.dir = to
 	m.open()
+	m.settleDoubt()
 	m.check("after a kill")
 }
 
@@ -177,9 +183,13 @@ func (m *master) deliver(q request) *answer {
 	m.w.must(err, "make a request")
 	r.Header, r.RemoteAddr = q.header.Clone(), "127.0.0.1:1"
 	a := &answer{status: http.StatusOK, header: make(http.Header)}
+	m.breakDisk()
 	m.server.Handler().ServeHTTP(a, r)
+	broken := m.healDisk()
 	ok := a.status == http.StatusOK
 	switch {
+	case broken && a.status >= http.StatusInternalServerError:
+		m.doubt(q)
 	case q.damaged && ok:
 		m.w.fail("the master takes a damaged request of %s", q.d)
 	case q.push == nil || !ok || q.push.Paging:
@@ -231,7 +241,15 @@ func (m *master) watching() bool {
 	}
 	conn, err := sqlfuncs.Open(path+"?_busy_timeout=5000", nil)
 	m.w.must(err, "watch the master's file")
-	m.watch = vsql.NewConn(conn)
+	c := vsql.NewConn(conn)
+	var made int
+	_, err = c.Row(`SELECT count(*) FROM sqlite_schema WHERE name = '_velosync_space'`, nil, &made)
+	m.w.must(err, "look into the master's file")
+	if made == 0 { // its making failed
+		m.w.must(errors.Join(c.Close(), conn.Close()), "close the master's file")
+		return false
+	}
+	m.watch = c
 	return true
 }
 

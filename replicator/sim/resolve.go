@@ -42,7 +42,7 @@ func (m *master) apply(d *device, parts []*change.Push, last *change.Push) {
 			}
 		}
 	}
-	m.applied[d.id] = max(a.last, last.Through)
+	m.applied[d.id], m.doubted = max(a.last, last.Through), nil
 	w.work("pushes applied", 1)
 	for _, t := range touched {
 		w.settled, w.shipped = w.settled.or(t.write.past()), w.shipped.with(t.write.id)

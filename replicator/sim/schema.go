@@ -31,6 +31,7 @@ func (d *device) alter() {
 	if !w.shape.alters || !d.hasTable || d.hasLater {
 		return
 	}
+	d.healDisk("")
 	w.must(d.app.Script(`ALTER TABLE notes ADD COLUMN `+laterColumn+` TEXT DEFAULT '`+laterDefault+`'`), "add a column")
 	w.fault("column added")
 	w.say("%s gets the column", d)
@@ -52,6 +53,7 @@ func (d *device) mend() {
 	if !d.hasLater || d.mended {
 		return
 	}
+	d.healDisk("") // this is the simulation's doing
 	c, err := capture.Open(d.app.Raw(), capture.Options{Random: w.random})
 	w.must(err, "open the device")
 	_, err = c.Mend()

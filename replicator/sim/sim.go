@@ -27,6 +27,7 @@ import (
 	"strings"
 
 	"github.com/velosync/velosync/capture/change"
+	"github.com/velosync/velosync/replicator/sim/disk"
 )
 
 const defaultSteps = 60
@@ -94,6 +95,7 @@ type world struct {
 	dir    string
 	shape  shape
 	clocks wrongness
+	disks  bool  // disks fail
 	life   *life // nil: no file goes back in time
 
 	now     int64 // unix ms, as all agree on it but for their skew
@@ -105,6 +107,7 @@ type world struct {
 	asked   int // how often chance was, in this step
 	devices []*device
 	master  *master
+	opened  []*disk.Disk
 	late    []request // may arrive again
 
 	events    []*event // by id
@@ -176,6 +179,7 @@ func (w *world) run() {
 	w.begin(setUp)
 	w.shape = newShape(w)
 	w.clocks = w.drawWrongness()
+	w.disks = w.chance(.35)
 	if w.o.Life {
 		w.life = newLife(w)
 		w.say("%s", w.life)
@@ -312,6 +316,9 @@ func (w *world) close() error {
 	}
 	if w.master != nil {
 		errs = append(errs, w.master.close())
+	}
+	for _, d := range w.opened {
+		d.Close()
 	}
 	return errors.Join(errs...)
 }

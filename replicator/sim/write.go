@@ -18,6 +18,7 @@ type txn struct {
 	log    []mutation // as the triggers have to log it, without lsn
 	by     [][]*event // the events of each mutation
 	said   []string
+	err    error // what the disk said; nothing is done any more
 }
 
 // write runs a transaction of ordinary SQL, and sometimes rolls it back.
@@ -33,6 +34,7 @@ func (d *device) write() {
 	for _, key := range w.shape.keys {
 		x.rows[key], x.know[key] = d.rows[key], d.know[key]
 	}
+	d.breakDisk("a transaction", .1, 6)
 	x.exec("BEGIN IMMEDIATE")
 	n := 1
 	for n < 4 && w.chance(.35) {
@@ -42,16 +44,26 @@ func (d *device) write() {
 		x.statement()
 		d.jump(.05, "during a transaction")
 	}
-	x.readLog()
+	if x.err == nil {
+		x.readLog()
+	}
 	if w.chance(.06) {
 		w.fault("transaction rolled back")
 		x.exec("ROLLBACK")
-		w.say("%s runs, and rolls back: %s", d, strings.Join(x.said, "; "))
-		d.look("after a rollback")
-		return
+		d.healDisk("a transaction")
+		if x.err == nil {
+			w.say("%s runs, and rolls back: %s", d, strings.Join(x.said, "; "))
+			d.look("after a rollback")
+			return
+		}
 	}
 	x.setTimes()
 	x.exec("COMMIT")
+	d.healDisk("a transaction")
+	if x.err != nil {
+		x.abandon()
+		return
+	}
 	for i, m := range x.log {
 		d.last = max(d.last, m.lsn)
 		d.log, d.byLSN[m.lsn] = append(d.log, m), x.by[i]
@@ -79,7 +91,14 @@ func (x *txn) setTimes() {
 }
 
 func (x *txn) exec(query string, args ...change.Value) {
+	if x.err != nil {
+		return
+	}
 	_, err := x.d.app.Exec(query, args...)
+	if x.d.brokenDisk() && isDiskError(err) {
+		x.err = err
+		return
+	}
 	x.d.w.must(err, fmt.Sprintf("%s: %s", x.d, query))
 }
 

@@ -85,6 +85,9 @@ func (d *Disk) Fail(f Fault) {
 	C.disk_fail(d.p, C.int(f.Ops), C.int(f.After), C.int(f.Times), flag(f.Full), flag(f.Torn))
 }
 
+// Failed returns how many operations have failed since Fail.
+func (d *Disk) Failed() int { return int(C.disk_failed(d.p)) }
+
 // Heal ends a fault, and returns how many operations it let fail.
 func (d *Disk) Heal() (failed int) { return int(C.disk_heal(d.p)) }
 

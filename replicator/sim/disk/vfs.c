@@ -329,3 +329,11 @@ int disk_cut(void *p, const char *path, const char *to, unsigned long long seed,
 	if (out && fclose(out) != 0) rc = -1;
 	return rc;
 }
+
+int disk_failed(void *p) {
+	disk *d = p;
+	pthread_mutex_lock(&d->mu);
+	int failed = d->failed;
+	pthread_mutex_unlock(&d->mu);
+	return failed;
+}

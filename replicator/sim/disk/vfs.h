@@ -88,7 +88,10 @@ void disk_free(void *disk);
  * write fails with full or with an I/O error; a torn one writes its first half. */
 void disk_fail(void *disk, int ops, int after, int times, int full, int torn);
 
-/* disk_heal ends that, and returns how many operations have failed. */
+/* disk_failed returns how many operations have failed of that. */
+int disk_failed(void *disk);
+
+/* disk_heal ends it, and returns the same. */
 int disk_heal(void *disk);
 
 /* disk_forget takes a file as it is as what the disk holds: it was put there otherwise. */
