@@ -24,6 +24,8 @@ type writer struct {
 
 	conn *vsql.Conn
 	lock *lock
+	// failed says that a write failed at the disk and conn was closed; see renewLog.
+	failed bool
 }
 
 // A job is what somebody wants to write.
@@ -167,6 +169,7 @@ func (s *space) commitGroup(group []*job) {
 		s.log.Error("write failed, nothing of it is applied", "jobs", len(group), "err", err)
 		if !busy(err) {
 			// What the connection, and the file, are in now is not known: read it anew.
+			s.writer.failed = true
 			if err := s.closeWriter(); err != nil {
 				s.log.Warn("close after a failed write", "err", err)
 			}
@@ -226,6 +229,9 @@ func (s *space) openWriter(create bool) error {
 	if create {
 		err = s.makeFile(c)
 	}
+	if err == nil && s.writer.failed {
+		err = s.renewLog(c)
+	}
 	if err == nil {
 		err = c.ReadTx(func() error { return s.loadFrom(c) })
 	}
@@ -235,6 +241,22 @@ func (s *space) openWriter(create bool) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("store: open space %q: %w", s.name, err), s.closeWriter())
 	}
+	return nil
+}
+
+// renewLog brings the write-ahead log into the database file and begins it anew. After a
+// sync that failed, Linux takes what it did not write for clean: earlier commits that nobody
+// had to wait for may be missing in the log on the disk, no later sync would bring them, and
+// after a power cut the log would end there, before all that was committed since.
+func (s *space) renewLog(c *vsql.Conn) error {
+	var busy, frames, moved int
+	if _, err := c.Row(`PRAGMA wal_checkpoint(TRUNCATE)`, nil, &busy, &frames, &moved); err != nil {
+		return fmt.Errorf("begin the log anew after a write that failed: %w", err)
+	}
+	if busy != 0 {
+		return errors.New("begin the log anew after a write that failed: a reader holds it")
+	}
+	s.writer.failed = false
 	return nil
 }
 
