@@ -47,6 +47,8 @@ type device struct {
 	log      []mutation // past acked
 	byLSN    map[change.LSN][]*event
 	begun    snapshot // as the round's push was read
+	pasts    []past   // the model at each commit, for a power cut
+	cut      bool     // there was one
 	parts    []*change.Push
 }
 
@@ -98,6 +100,8 @@ func newDevice(w *world, n int, withTable bool) *device {
 		w.must(d.app.Query(`SELECT velosync_track('notes', ?)`, []change.Value{options}, func([]change.Value) error { return nil }), "track")
 		d.hasTable = true
 	}
+	d.forgetDisk() // set up in peace
+	d.remember()
 	return d
 }
 
@@ -197,11 +201,15 @@ func (d *device) look(when string) {
 	w := d.w
 	id, seen, acked := d.state()
 	switch {
-	case id != d.id && w.life != nil:
+	case id != d.id && (w.life != nil || d.cut):
+		if w.life == nil {
+			w.forked(d)
+		}
 		d.renamed(when, id, seen, acked)
 	case id != d.id:
 		w.fail("%s, %s: the file took a new device id, though nobody copied it", d, when)
 	}
+	defer d.remember()
 	rows := d.table()
 	if seen != d.seen || acked != d.acked || d.filled() {
 		d.move(when, seen, acked, rows)
@@ -432,7 +440,11 @@ func (d *device) sync() replicator.Round {
 	case w.calm:
 		w.fail("%s can't sync in peace: %v", d, err)
 	case errors.Is(err, errCrash):
-		d.reopen()
+		if w.disks && w.chance(.4) {
+			d.cutPower()
+		} else {
+			d.reopen()
+		}
 	case broken && isDiskError(err):
 		w.say("%s gives up: %v", d, err)
 	case errors.Is(err, replicator.ErrOffline), errors.Is(err, wire.ErrDigest):

@@ -96,7 +96,9 @@ func (w *world) live() {
 		o.place()
 		w.say("the file of %s is copied: %s", d, o)
 		w.must(copyFile(d.file, o.file), "copy a device's file")
+		o.forgetDisk()
 		o.open()
+		o.remember()
 		w.devices = append(w.devices, o)
 	case kind == masterRestored && l.backup != nil:
 		w.restoreMaster()
@@ -182,7 +184,7 @@ func (d *device) clone() device {
 	o := *d
 	o.r, o.app = nil, nil
 	o.rows, o.know, o.byLSN = maps.Clone(d.rows), maps.Clone(d.know), maps.Clone(d.byLSN)
-	o.log, o.parts = slices.Clone(d.log), nil
+	o.log, o.parts, o.pasts = slices.Clone(d.log), nil, nil
 	return o
 }
 
@@ -346,7 +348,9 @@ func (d *device) rejected(when string, seen change.Seq) {
 		w.work("rows rejected", 1)
 		w.say("%s, %s: row %s was rejected", d, when, key)
 		for _, e := range d.rows[key] {
-			w.life.logged = w.life.logged.or(e.past())
+			if e != nil {
+				w.life.logged = w.life.logged.or(e.past())
+			}
 		}
 		for _, m := range d.log {
 			if m.key == key {
@@ -387,7 +391,7 @@ func (m *master) take(q request, parts []*change.Push, last *change.Push) {
 					brought[e.key] = past
 				}
 				for _, v := range e.versions {
-					if v != nil {
+					if v != nil && v != unset {
 						past.regs[v.reg], past.exist = past.regs[v.reg].or(v.known), past.exist.or(v.exist)
 					}
 				}

@@ -51,6 +51,9 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	w.work(kind+" requests", 1)
+	if q.push != nil {
+		w.sent[q.push.Device] = max(w.sent[q.push.Device], q.push.Through)
+	}
 	if q = w.o.mutant.request(w, q); w.calm {
 		return respond(r, w.o.mutant.answer(w, q, w.master.deliver(q))), nil
 	}

@@ -35,17 +35,18 @@ type master struct {
 	server  *server.Server
 	watch   *vsql.Conn // reads the space's file; nil: it is not there yet
 
-	head     change.Seq
-	rows     map[string]*masterRow
-	at       map[change.Seq]map[string][]*event // the live rows after each push
-	past     map[string][]pastRow
-	applied  map[change.DeviceID]change.LSN
-	parts    map[change.DeviceID]*upload
-	conflict int64 // the newest that was looked at
-	lostBy   map[change.DeviceID][]conflict
-	lost     map[int]bool // events that are in the conflict log
-	tracked  bool         // the space has the table
-	deleted  []string     // rows that the master knows to be deleted; with Options.Life
+	head      change.Seq
+	rows      map[string]*masterRow
+	at        map[change.Seq]map[string][]*event // the live rows after each push
+	past      map[string][]pastRow
+	applied   map[change.DeviceID]change.LSN
+	parts     map[change.DeviceID]*upload
+	conflict  int64 // the newest that was looked at
+	lostBy    map[change.DeviceID][]conflict
+	lost      map[int]bool          // events that are in the conflict log
+	tracked   bool                  // the space has the table
+	forgotten map[string]*masterRow // tombstones that a power cut may bring back
+	deleted   []string              // rows that the master knows to be deleted; with Options.Life
 }
 
 // A masterRow is what the master keeps of a row, by the design's words: registers and
@@ -100,7 +101,7 @@ func newMaster(w *world) *master {
 	m := &master{w: w, rows: make(map[string]*masterRow),
 		at:   map[change.Seq]map[string][]*event{0: {}},
 		past: make(map[string][]pastRow), applied: make(map[change.DeviceID]change.LSN), parts: make(map[change.DeviceID]*upload),
-		lostBy: make(map[change.DeviceID][]conflict), lost: make(map[int]bool)}
+		lostBy: make(map[change.DeviceID][]conflict), lost: make(map[int]bool), forgotten: make(map[string]*masterRow)}
 	m.dir, m.disk = m.place(), w.newDisk("master")
 	m.open()
 	return m
@@ -139,6 +140,10 @@ func (m *master) restart() {
 // crash ends masterd as SIGKILL does: its files are as they were at that moment.
 func (m *master) crash() {
 	w := m.w
+	if m.disk != nil && w.chance(.4) {
+		m.cutPower()
+		return
+	}
 	w.fault("master killed")
 	w.say("the master is killed, and starts again")
 	m.opened++
@@ -146,11 +151,7 @@ func (m *master) crash() {
 	for _, sub := range []string{"", "spaces"} {
 		w.must(copyFiles(filepath.Join(m.dir, sub), filepath.Join(to, sub)), "copy the master's files")
 	}
-	w.must(m.close(), "close the master")
-	w.must(os.RemoveAll(m.dir), "remove the master's files")
-	m.dir = to
-	m.open()
-	m.settleDoubt()
+	m.reopenAt(to)
 	m.check("after a kill")
 }
 
@@ -338,6 +339,7 @@ func (m *master) forget() {
 	for _, key := range sortedKeys(tombs) {
 		m.w.work("tombstones forgotten", 1)
 		m.w.say("the master forgets that %s was deleted", key)
+		m.forgotten[key] = m.rows[key]
 		delete(m.rows, key)
 	}
 }

@@ -232,7 +232,7 @@ func (a *applying) lose(kind change.Kind, rule change.Rule, lost, kept *event, l
 // one that is, or under one in the conflict log.
 func (m *master) checkNothingLost() {
 	for _, e := range m.w.events {
-		if !m.w.settled.has(e.id) {
+		if !m.w.settled.has(e.id) && !m.w.vanished.has(e.id) {
 			m.w.fail("%s is lost without a trace", e.describe())
 		}
 	}

@@ -88,15 +88,17 @@ const healRounds = 3
 
 // A world is one run.
 type world struct {
-	seed   int64
-	o      Options
-	rng    *rand.Rand // of the step
-	random io.Reader  // ids and names
-	dir    string
-	shape  shape
-	clocks wrongness
-	disks  bool  // disks fail
-	life   *life // nil: no file goes back in time
+	seed     int64
+	o        Options
+	rng      *rand.Rand // of the step
+	random   io.Reader  // ids and names
+	dir      string
+	shape    shape
+	clocks   wrongness
+	disks    bool                           // disks fail, and the power
+	sent     map[change.DeviceID]change.LSN // up to which each device has sent its log
+	vanished set                            // events that a power cut took
+	life     *life                          // nil: no file goes back in time
 
 	now     int64 // unix ms, as all agree on it but for their skew
 	writes  int64 // numbers the values written
@@ -141,6 +143,7 @@ func Run(seed int64, o Options) (result Result, err error) {
 		random: rand.NewChaCha8(key),
 		now:    1_700_000_000_000,
 		digest: sha256.New(), versions: make(map[cell]map[string]*event), deletes: make(map[deleteName]*event), transacts: make(map[int][]*event), withLater: make(map[[32]byte]bool),
+		sent: make(map[change.DeviceID]change.LSN),
 	}
 	w.result = Result{Faults: make(map[string]int), Work: make(map[string]int), Conflicts: make(map[string]int)}
 	defer func() {
@@ -195,7 +198,7 @@ func (w *world) run() {
 		w.tick()
 		w.act()
 		w.devices[w.rng.IntN(len(w.devices))].jump(.1, "at rest")
-		if w.life != nil && w.chance(.3) {
+		if w.o.Life && w.chance(.3) {
 			w.live()
 		}
 	}
@@ -217,6 +220,10 @@ func (w *world) act() {
 	case x < .91:
 		w.deliverLate()
 	case x < .945:
+		if w.disks && w.chance(.5) {
+			d.cutPower()
+			return
+		}
 		w.fault("device reopened")
 		w.say("%s is closed and opened", d)
 		d.reopen()
@@ -302,7 +309,7 @@ func (w *world) must(err error, doing string) {
 // failed says what a failure has to say of the run.
 func (w *world) failed(f *Failure) *Failure {
 	f.test = "TestSchedules"
-	if w.life != nil {
+	if w.o.Life {
 		f.test = "TestLives"
 	}
 	f.Seed, f.Trace, f.step, f.schedule, f.happened = w.seed, w.trace, w.step, w.o.schedule, w.happened
