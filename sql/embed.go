@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-//go:embed device/* master/*
+//go:embed device/* master/* postgres/*
 var files embed.FS
 
 // Device returns the text of sql/device/name. It panics when there is no such file.
@@ -18,6 +18,9 @@ func Device(name string) string { return read("device/" + name) }
 
 // Master returns the text of sql/master/name. It panics when there is no such file.
 func Master(name string) string { return read("master/" + name) }
+
+// Postgres returns the text of sql/postgres/name. It panics when there is no such file.
+func Postgres(name string) string { return read("postgres/" + name) }
 
 func read(name string) string {
 	b, err := files.ReadFile(name)

@@ -36,6 +36,7 @@ var arrows = map[string][]string{
 	"replicator":              {"capture", "capture/change", "replicator/wire", "sqlfuncs"},
 	"driver":                  {"capture", "replicator", "sqlfuncs"},
 	"masterd/store":           {"capture/change", "sql", "sqlfuncs"},
+	"masterd/store/pgtest":    {},
 	"masterd/store/storetest": {"capture/change", "masterd/store", "sql", "sqlfuncs"},
 	"masterd/server":          {"capture/change", "masterd/store", "replicator/wire"},
 	"masterd/v1":              {"capture/change", "masterd/server", "masterd/store", "sqlfuncs"},

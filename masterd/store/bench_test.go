@@ -19,7 +19,7 @@ import (
 // docs is the table of the measurements in the README: some 1,822 bytes a row.
 const docs = `CREATE TABLE docs (id TEXT PRIMARY KEY NOT NULL, title TEXT, body TEXT, embedding BLOB, weight REAL, updated_at INTEGER)`
 
-func docsSchema(b *testing.B) change.Schema {
+func docsSchema(b testing.TB) change.Schema {
 	b.Helper()
 	raw, err := (&sqlite3.SQLiteDriver{}).Open(":memory:")
 	if err != nil {

@@ -3,8 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
 )
@@ -43,6 +41,3 @@ func (l *lock) release() error {
 	}
 	return l.conn.Close()
 }
-
-// makeDir makes a directory that only this user can enter.
-func makeDir(parts ...string) error { return os.MkdirAll(filepath.Join(parts...), 0o700) }

@@ -80,6 +80,27 @@ func (r *readers) put(c *vsql.Conn, failed bool) error {
 	return nil
 }
 
+// alone waits for the readers, closes their connections and calls f while nobody reads.
+func (r *readers) alone(f func() error) error {
+	for range cap(r.place) {
+		r.place <- struct{}{}
+	}
+	defer func() {
+		for range cap(r.place) {
+			<-r.place
+		}
+	}()
+	r.readMu.Lock()
+	idle := r.idle
+	r.idle = nil
+	r.readMu.Unlock()
+	var errs []error
+	for _, c := range idle {
+		errs = append(errs, c.Close(), c.Raw().Close())
+	}
+	return errors.Join(append(errs, f())...)
+}
+
 // close waits for the readers and closes their connections.
 func (r *readers) close() error {
 	r.readMu.Lock()

@@ -20,12 +20,13 @@ import (
 // A space is one file. Its writer is one connection, lent to one group of jobs at a time;
 // pulls read on connections of their own.
 type space struct {
-	engine *SQLite
+	engine *files
 	name   string
 	path   string
 	log    *slog.Logger
 	readers
 	writer
+	origin *origin // what the file is a cache of; nil: the file itself is the truth
 
 	mu      sync.Mutex // guards what follows
 	state   state      // as of the last commit
@@ -63,11 +64,8 @@ func (s *state) all() []change.Epoch {
 
 // openSpace opens a space's file; it makes it if create is set, else it returns
 // ErrNoSpace when there is none.
-func openSpace(e *SQLite, name string, create bool) (*space, error) {
-	s := &space{engine: e, name: name, path: filepath.Join(e.dir, "spaces", name+".db"), moved: make(chan struct{})}
-	s.log = e.o.Log.With("space", name)
-	s.readers.init(s.path, e.o.Readers)
-	s.writer.init()
+func openSpace(e *files, name string, create bool) (*space, error) {
+	s := newSpace(e, name)
 	err := s.load()
 	if errors.Is(err, ErrNoSpace) && create {
 		err = s.create()
@@ -76,6 +74,14 @@ func openSpace(e *SQLite, name string, create bool) (*space, error) {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+func newSpace(e *files, name string) *space {
+	s := &space{engine: e, name: name, path: filepath.Join(e.dir, "spaces", name+".db"), moved: make(chan struct{})}
+	s.log = e.o.Log.With("space", name)
+	s.readers.init(s.path, e.o.Readers)
+	s.writer.init()
+	return s
 }
 
 // load reads the state on a reader's connection. ErrNoSpace: there is no file, or one
@@ -115,7 +121,7 @@ func (s *space) loadFrom(c *vsql.Conn) error {
 	sites := make([]change.DeviceID, len(list))
 	for i := range list {
 		d := &list[i]
-		if !st.clean {
+		if !st.clean && s.origin == nil {
 			d.served = st.head // what was served before the crash is not known: at most that
 		}
 		devices[d.id], sites[i] = d, d.id
@@ -236,7 +242,7 @@ func (s *space) close() error {
 func (s *space) writeServed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state.clean {
+	if s.state.clean || s.origin != nil {
 		return nil
 	}
 	c := s.writer.conn

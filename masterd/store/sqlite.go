@@ -84,9 +84,7 @@ var ErrClosed = errors.New("store: closed")
 // directory, and the tokens in masterd.db. Only one process writes a space; others may
 // read the files.
 type SQLite struct {
-	dir    string
-	o      Options
-	schema []*table // of Options.Schema
+	files
 
 	mu     sync.Mutex
 	closed bool
@@ -98,18 +96,37 @@ type SQLite struct {
 
 var _ Engine = (*SQLite)(nil)
 
+// A files says where an engine's SQLite files are, and how they are made.
+type files struct {
+	dir    string
+	o      Options
+	schema []*table // of Options.Schema
+}
+
+// openFiles reads Options.Schema.
+func openFiles(dir string, o Options) (f files, err error) {
+	f = files{dir: dir, o: o.defaults()}
+	if strings.TrimSpace(o.Schema) != "" {
+		if f.schema, err = tablesOf(o.Schema); err != nil {
+			return f, fmt.Errorf("store: schema: %w", err)
+		}
+	}
+	return f, nil
+}
+
+// makeDir makes the directories that only this user can enter.
+func (f *files) makeDir() error { return os.MkdirAll(filepath.Join(f.dir, "spaces"), 0o700) }
+
 // OpenSQLite opens the engine that keeps its files in dir, and makes the directory when
 // it is new. Spaces are opened when they are asked for. An error may come from
 // Options.Schema.
 func OpenSQLite(dir string, o Options) (*SQLite, error) {
-	e := &SQLite{dir: dir, o: o.defaults(), spaces: make(map[string]*space)}
-	if strings.TrimSpace(o.Schema) != "" {
-		var err error
-		if e.schema, err = tablesOf(o.Schema); err != nil {
-			return nil, fmt.Errorf("store: schema: %w", err)
-		}
+	f, err := openFiles(dir, o)
+	if err != nil {
+		return nil, err
 	}
-	if err := makeDir(dir, "spaces"); err != nil {
+	e := &SQLite{files: f, spaces: make(map[string]*space)}
+	if err := e.makeDir(); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	conn, err := open(filepath.Join(dir, "masterd.db"), "_busy_timeout=5000&_journal_mode=WAL&_synchronous=FULL")
@@ -163,7 +180,7 @@ func (e *SQLite) space(ctx context.Context, name string, create bool) (Space, er
 	if s := e.spaces[name]; s != nil {
 		return s, nil
 	}
-	s, err := openSpace(e, name, create)
+	s, err := openSpace(&e.files, name, create)
 	if err != nil {
 		if errors.Is(err, ErrNoSpace) {
 			return nil, err

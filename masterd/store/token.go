@@ -22,13 +22,20 @@ func (e *SQLite) withTokens(f func(*vsql.Conn) error) error {
 	return f(e.tokens)
 }
 
-// AddToken implements Engine.
-func (e *SQLite) AddToken(_ context.Context, hash [32]byte, t Token) error {
+func checkToken(t Token) error {
 	if !ValidSpace(t.Space) {
 		return &RequestError{Reason: fmt.Sprintf("space %.100q: want 1 to 64 of a-z, 0-9, _ and -", t.Space)}
 	}
 	if t.Device == "" {
 		return &RequestError{Reason: "a token without a device name"}
+	}
+	return nil
+}
+
+// AddToken implements Engine.
+func (e *SQLite) AddToken(_ context.Context, hash [32]byte, t Token) error {
+	if err := checkToken(t); err != nil {
+		return err
 	}
 	return e.withTokens(func(c *vsql.Conn) error {
 		_, err := c.Exec(`INSERT INTO _velosync_token (hash, space, device, created) VALUES (?, ?, ?, ?)`,

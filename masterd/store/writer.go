@@ -141,7 +141,7 @@ func (s *space) commitGroup(group []*job) {
 	c := s.writer.conn
 	sync := "NORMAL"
 	for _, j := range group {
-		if j.durable {
+		if j.durable && s.origin == nil { // a cache that a power cut sets back catches up
 			sync = "FULL"
 		}
 	}
@@ -150,19 +150,25 @@ func (s *space) commitGroup(group []*job) {
 		fail(err)
 		return
 	}
-	var t *tx
-	err := c.Tx(func() error {
-		t = s.begin(c)
+	run := func() (*tx, error) {
+		t := s.begin(c)
 		for _, j := range group {
 			if j.err = j.ctx.Err(); j.err != nil {
 				continue
 			}
 			if err := t.run(j); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		return t.finish()
-	})
+		return t, t.finish()
+	}
+	var t *tx
+	var err error
+	if s.origin != nil {
+		t, err = s.origin.commit(c, run)
+	} else {
+		err = c.Tx(func() (err error) { t, err = run(); return err })
+	}
 	if err != nil {
 		err = fmt.Errorf("store: write space %q: %w", s.name, err)
 		fail(err)
@@ -238,6 +244,9 @@ func (s *space) openWriter(create bool) error {
 	if err == nil {
 		err = s.beginEpoch()
 	}
+	if err == nil && s.origin != nil {
+		err = s.origin.attach(c)
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("store: open space %q: %w", s.name, err), s.closeWriter())
 	}
@@ -288,27 +297,35 @@ func (s *space) makeFile(c *vsql.Conn) error {
 		if _, err := c.Row(`SELECT count(*) FROM main.sqlite_schema WHERE name = '_velosync_space'`, nil, &n); err != nil || n > 0 {
 			return err
 		}
-		if err := c.Script(vsql.Master("0001_space.sql")); err != nil {
-			return err
+		files := []string{"0001_space.sql", "0002_conflict.sql"}
+		if s.origin != nil {
+			files = append(files, "0003_v1.sql", "cache.sql")
 		}
-		if err := c.Script(vsql.Master("0002_conflict.sql")); err != nil {
-			return err
-		}
-		fixed := int64(0)
-		if s.engine.schema != nil {
-			fixed = 1
-		}
-		_, err := c.Exec(`INSERT INTO _velosync_space VALUES (1, 1, 0, 0, ?1, ?2, 1, 0, 0, 0, 0)`, int64(len(s.engine.schema)), fixed)
-		if err != nil {
-			return err
-		}
-		for _, t := range s.engine.schema {
-			if err := makeTable(c, &t.def, true); err != nil {
+		for _, name := range files {
+			if err := c.Script(vsql.Master(name)); err != nil {
 				return err
 			}
 		}
-		return nil
+		return s.seed(c)
 	})
+}
+
+// seed makes an empty space of a file that has our tables.
+func (s *space) seed(c *vsql.Conn) error {
+	fixed := int64(0)
+	if s.engine.schema != nil {
+		fixed = 1
+	}
+	_, err := c.Exec(`INSERT INTO _velosync_space VALUES (1, 1, 0, 0, ?1, ?2, 1, 0, 0, 0, 0)`, int64(len(s.engine.schema)), fixed)
+	if err != nil {
+		return err
+	}
+	for _, t := range s.engine.schema {
+		if err := makeTable(c, &t.def, true); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // closeWriter closes the connection and gives the lock back. The caller has the turn.

@@ -15,7 +15,7 @@ import (
 func testRandom(t *testing.T, c Config) {
 	rnd := seeded(t)
 	runs := 12
-	if testing.Short() {
+	if testing.Short() || c.Turns { // the other engines run them all
 		runs = 4
 	}
 	for range runs {

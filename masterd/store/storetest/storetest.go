@@ -26,6 +26,9 @@ type Config struct {
 	// Crash returns where the data that dir holds now, its engine still open, can be
 	// opened as after the end of the process.
 	Crash func(t testing.TB, dir string) string
+	// Turns says that Open opens two engines on the same data, which are asked in turn. So
+	// the opening that an answer tells of may not be the one that writes next.
+	Turns bool
 }
 
 // Run runs the suite.
