@@ -33,6 +33,15 @@ type fakeEngine struct {
 	tokens map[[32]byte]store.Token
 	down   error // what Ping, FindToken and Spaces return
 	found  int   // calls of FindToken
+
+	stager store.Stager // nil: parts are files
+	parts  func() int   // that stager keeps
+}
+
+// A stagingEngine is a fakeEngine that keeps parts.
+type stagingEngine struct {
+	*fakeEngine
+	store.Stager
 }
 
 func newFake(spaces ...string) *fakeEngine {
@@ -249,7 +258,11 @@ func serveOn(t *testing.T, l net.Listener, e *fakeEngine, o Options) *running {
 		o.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := New(e, o)
+	var engine store.Engine = e
+	if e.stager != nil {
+		engine = stagingEngine{e, e.stager}
+	}
+	s := New(engine, o)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, l) }()
 	tr := &http.Transport{}

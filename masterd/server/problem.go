@@ -84,8 +84,12 @@ func problemOf(err error) *problem {
 		request  *store.RequestError
 		limit    *wire.LimitError
 		timeout  net.Error
+
+		unavailable *store.UnavailableError
 	)
 	switch {
+	case errors.As(err, &unavailable):
+		return busy(http.StatusServiceUnavailable, 2*time.Second, "masterd has no database just now; its log has the reason under this request's id: try again")
 	case errors.As(err, &own):
 		p := *own
 		return &p

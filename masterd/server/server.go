@@ -85,7 +85,8 @@ type Options struct {
 	V1 http.Handler
 	// Staging is the directory for the parts of long pushes, made if need be; files left
 	// in it by an earlier run are removed. It belongs to one Server. Empty means a new
-	// temporary directory, which Close removes.
+	// temporary directory, which Close removes. An engine that is a store.Stager keeps the
+	// parts itself.
 	Staging string
 	// Limits bound a message before and while it is decoded.
 	Limits wire.Limits
@@ -187,7 +188,7 @@ type Server struct {
 	handler  http.Handler
 	registry *prometheus.Registry
 	metrics  *httpMetrics
-	staging  *staging
+	staging  staging
 	gates    *gates
 	rate     *limits // by token or address
 	failed   *limits // by address: wrong tokens
@@ -210,7 +211,7 @@ func New(engine store.Engine, o Options) *Server {
 		o:        o,
 		log:      o.Log,
 		engine:   engine,
-		staging:  newStaging(o),
+		staging:  newStaging(engine, o),
 		gates:    newGates(o),
 		rate:     newLimits(o.Rate, o.Burst),
 		failed:   newLimits(o.FailedRate, o.FailedBurst),
@@ -255,7 +256,7 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // is not allowed. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer s.Close()
-	if err := errors.Join(s.checkAddr(l.Addr()), s.staging.err); err != nil {
+	if err := errors.Join(s.checkAddr(l.Addr()), s.staging.ready()); err != nil {
 		l.Close()
 		return err
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -17,13 +18,38 @@ import (
 	"github.com/velosync/velosync/replicator/wire"
 )
 
-// A staging keeps the parts of long pushes until the last one has come: one push for
-// each device, each part a file as it was received. Nothing of it outlives the process,
+// A staging keeps the parts of long pushes until the last one has come.
+type staging interface {
+	// add keeps a part that others follow. Part 0 begins a push; a part that came already
+	// is the same as before or begins the push anew from there.
+	add(ctx context.Context, k uploadKey, p *change.Push, body []byte) error
+	// take returns the parts that a last part, or a whole push, stands on: nil for a whole
+	// one. The caller hands them back to put or drop.
+	take(ctx context.Context, k uploadKey, last *change.Push) (*upload, error)
+	put(u *upload)
+	drop(u *upload)
+	// parts yields the parts of u, read anew each time, then last.
+	parts(ctx context.Context, u *upload, last *change.Push, l wire.Limits) iter.Seq2[*change.Push, error]
+	bytes() int64 // what this process is charged
+	ready() error // why it can't be used
+	close() error
+}
+
+// newStaging returns the engine's staging, if it has one, or files.
+func newStaging(engine store.Engine, o Options) staging {
+	if s, ok := engine.(store.Stager); ok {
+		return &sharedStaging{o: o, engine: s, swept: o.Now()}
+	}
+	return newFileStaging(o)
+}
+
+// A fileStaging keeps parts in a directory: one push for each device, each part a file as
+// it was received. Nothing of it outlives the process,
 // so nothing is synced to disk: a device whose parts are gone sends them again.
 //
 // An upload is in the map, or in the hands of one request that took it out. So nobody
 // removes files under a push that is being applied.
-type staging struct {
+type fileStaging struct {
 	o    Options
 	root *os.Root
 	temp string // directory to remove at the end; "" if it is the operator's
@@ -70,6 +96,13 @@ type part struct {
 	sum  [32]byte
 }
 
+func (u *upload) count() int {
+	if u == nil {
+		return 0
+	}
+	return len(u.parts)
+}
+
 func (u *upload) bytes() (n int64) {
 	if u != nil {
 		for _, p := range u.parts {
@@ -94,13 +127,13 @@ const partFile = "part-"
 // do not slip under the limits.
 func charge(size int64) int64 { return (size + 4095) &^ 4095 }
 
-func newStaging(o Options) *staging {
-	g := &staging{o: o, uploads: make(map[uploadKey]*upload), used: make(map[uploadKey]int64), swept: o.Now()}
+func newFileStaging(o Options) *fileStaging {
+	g := &fileStaging{o: o, uploads: make(map[uploadKey]*upload), used: make(map[uploadKey]int64), swept: o.Now()}
 	g.err = g.open(o.Staging)
 	return g
 }
 
-func (g *staging) open(dir string) error {
+func (g *fileStaging) open(dir string) error {
 	if dir == "" {
 		temp, err := os.MkdirTemp("", "velosync-staging-")
 		if err != nil {
@@ -123,7 +156,7 @@ func (g *staging) open(dir string) error {
 }
 
 // clear removes our files, those of an earlier run included, and no others.
-func (g *staging) clear() error {
+func (g *fileStaging) clear() error {
 	entries, err := fs.ReadDir(g.root.FS(), ".")
 	if err != nil {
 		return err
@@ -137,7 +170,13 @@ func (g *staging) clear() error {
 	return errors.Join(errs...)
 }
 
-func (g *staging) close() error {
+func (g *fileStaging) ready() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
+
+func (g *fileStaging) close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.root == nil {
@@ -151,11 +190,9 @@ func (g *staging) close() error {
 	return err
 }
 
-// add keeps a part that others follow. Part 0 begins a push; a part that came already
-// is the same as before or begins the push anew from there.
-func (g *staging) add(k uploadKey, p *change.Push, body []byte) error {
-	if g.err != nil {
-		return g.err
+func (g *fileStaging) add(_ context.Context, k uploadKey, p *change.Push, body []byte) error {
+	if err := g.ready(); err != nil {
+		return err
 	}
 	name, sum := p.Names[len(p.Names)-1], sha256.Sum256(body)
 	u := g.remove(k, name)
@@ -176,7 +213,7 @@ func (g *staging) add(k uploadKey, p *change.Push, body []byte) error {
 	}
 	if p.Part >= g.o.MaxParts {
 		g.drop(u)
-		return tooLarge(int64(g.o.MaxParts), "the push has more than %d parts: push less at a time", g.o.MaxParts)
+		return tooManyParts(g.o)
 	}
 	file, err := g.reserve(u, int64(len(body)))
 	if err != nil {
@@ -192,9 +229,7 @@ func (g *staging) add(k uploadKey, p *change.Push, body []byte) error {
 	return nil
 }
 
-// take returns the parts that a last part, or a whole push, stands on: nil for a whole
-// one. The caller hands them back to put or drop.
-func (g *staging) take(k uploadKey, last *change.Push) (*upload, error) {
+func (g *fileStaging) take(_ context.Context, k uploadKey, last *change.Push) (*upload, error) {
 	if last.Paging {
 		return nil, nil // asks for a page of the pull; has nothing to do with parts
 	}
@@ -227,7 +262,7 @@ func (u *upload) check(p *change.Push) error {
 
 // remove takes the device's upload out of the map; one of another name is dropped, for
 // the device has gone on.
-func (g *staging) remove(k uploadKey, name change.Name) *upload {
+func (g *fileStaging) remove(k uploadKey, name change.Name) *upload {
 	g.sweep()
 	g.mu.Lock()
 	u := g.uploads[k]
@@ -241,7 +276,7 @@ func (g *staging) remove(k uploadKey, name change.Name) *upload {
 }
 
 // put gives an upload back, unless its device has begun another meanwhile.
-func (g *staging) put(u *upload) {
+func (g *fileStaging) put(u *upload) {
 	if u == nil || len(u.parts) == 0 {
 		return
 	}
@@ -258,14 +293,14 @@ func (g *staging) put(u *upload) {
 }
 
 // drop removes an upload's files. The upload is in no map.
-func (g *staging) drop(u *upload) {
+func (g *fileStaging) drop(u *upload) {
 	if u != nil {
 		g.cut(u, 0)
 	}
 }
 
 // cut removes the parts from n on.
-func (g *staging) cut(u *upload, n int) {
+func (g *fileStaging) cut(u *upload, n int) {
 	var freed int64
 	for _, p := range u.parts[n:] {
 		if err := g.root.Remove(p.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -287,16 +322,15 @@ func (g *staging) cut(u *upload, n int) {
 }
 
 // reserve charges a part of so many bytes, and names its file.
-func (g *staging) reserve(u *upload, size int64) (file string, err error) {
+func (g *fileStaging) reserve(u *upload, size int64) (file string, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	q, n := u.key.quota(), charge(size)
 	if g.used[q]+n > g.o.MaxPushBytes {
-		return "", tooLarge(g.o.MaxPushBytes, "the parts take more than %d bytes: push less at a time", g.o.MaxPushBytes)
+		return "", tooManyBytes(g.o)
 	}
 	if g.total+n > g.o.MaxStagedBytes {
-		return "", busy(http.StatusServiceUnavailable, 30*time.Second, "the parts of all devices take %d bytes, the limit is %d: try again later from part 0",
-			g.total, g.o.MaxStagedBytes)
+		return "", tooManyStaged(g.o, g.total)
 	}
 	g.used[q] += n
 	g.total += n
@@ -304,8 +338,21 @@ func (g *staging) reserve(u *upload, size int64) (file string, err error) {
 	return fmt.Sprintf("%s%d", partFile, g.next), nil
 }
 
+func tooManyParts(o Options) error {
+	return tooLarge(int64(o.MaxParts), "the push has more than %d parts: push less at a time", o.MaxParts)
+}
+
+func tooManyBytes(o Options) error {
+	return tooLarge(o.MaxPushBytes, "the parts take more than %d bytes: push less at a time", o.MaxPushBytes)
+}
+
+func tooManyStaged(o Options, total int64) error {
+	return busy(http.StatusServiceUnavailable, 30*time.Second, "the parts of all devices take %d bytes, the limit is %d: try again later from part 0",
+		total, o.MaxStagedBytes)
+}
+
 // sweep drops uploads whose next part did not come, a few times in their life.
-func (g *staging) sweep() {
+func (g *fileStaging) sweep() {
 	now := g.o.Now()
 	var old []*upload
 	g.mu.Lock()
@@ -326,32 +373,29 @@ func (g *staging) sweep() {
 }
 
 // bytes returns what staged parts are charged.
-func (g *staging) bytes() int64 {
+func (g *fileStaging) bytes() int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.total
 }
 
-// parts yields the parts of u, read anew each time, then last.
-func (g *staging) parts(u *upload, last *change.Push, l wire.Limits) iter.Seq2[*change.Push, error] {
+func (g *fileStaging) parts(_ context.Context, u *upload, last *change.Push, l wire.Limits) iter.Seq2[*change.Push, error] {
 	return func(yield func(*change.Push, error) bool) {
-		if u != nil {
-			for i, f := range u.parts {
-				p, err := g.decode(f, l)
-				if err != nil {
-					yield(nil, fmt.Errorf("staged part %d: %w", i, internal{err}))
-					return
-				}
-				if !yield(p, nil) {
-					return
-				}
+		for i := range u.count() {
+			p, err := g.decode(u.parts[i], l)
+			if err != nil {
+				yield(nil, fmt.Errorf("staged part %d: %w", i, internal{err}))
+				return
+			}
+			if !yield(p, nil) {
+				return
 			}
 		}
 		yield(last, nil)
 	}
 }
 
-func (g *staging) decode(f part, l wire.Limits) (*change.Push, error) {
+func (g *fileStaging) decode(f part, l wire.Limits) (*change.Push, error) {
 	body, err := g.root.ReadFile(f.file)
 	if err != nil {
 		return nil, err

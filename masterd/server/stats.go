@@ -26,7 +26,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 		return errClosed
 	default:
 	}
-	if err := errors.Join(s.staging.err, s.engine.Ping(ctx)); err != nil {
+	if err := errors.Join(s.staging.ready(), s.engine.Ping(ctx)); err != nil {
 		s.log.Warn("not ready", "err", err)
 		return busy(http.StatusServiceUnavailable, 5*time.Second, "the store does not answer; the log has the reason")
 	}

@@ -53,13 +53,13 @@ func (s *Server) round(ctx context.Context, w *response, c caller, body []byte, 
 	}
 	key := uploadKey{space: c.space, owner: c.owner, device: push.Device}
 	if push.More {
-		if err := s.staging.add(key, push, body); err != nil {
+		if err := s.staging.add(ctx, key, push, body); err != nil {
 			return nil, err
 		}
 		s.log.Debug("part staged", "space", c.space, "device", w.device, "part", push.Part, "rows", rowsOf(push.Blocks), "bytes", len(body))
 		return encode(&change.Pull{})
 	}
-	upload, err := s.staging.take(key, push)
+	upload, err := s.staging.take(ctx, key, push)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (s *Server) apply(ctx context.Context, c caller, last *change.Push, u *uplo
 	if err != nil {
 		return nil, fmt.Errorf("open space %q: %w", c.space, err)
 	}
-	return space.Sync(ctx, c.owner, last, s.staging.parts(u, last, s.o.Limits))
+	return space.Sync(ctx, c.owner, last, s.staging.parts(ctx, u, last, s.o.Limits))
 }
 
 // wanted reports whether staged parts are of use after an error: what refuses the push
