@@ -34,13 +34,13 @@ const (
 	exitFailed = 1 // it ran, and failed
 	exitUsage  = 2 // the flags are wrong, or not safe together
 	exitListen = 3 // the address can't be listened on
-	exitData   = 4 // the data directory can't be used
+	exitData   = 4 // the data directory or database can't be used
 )
 
 const description = `The VeloSync master: serves spaces to devices.
 
 Exit codes: 0 done or stopped by a signal, 1 failed while running, 2 wrong flags,
-3 the address can't be listened on, 4 the data directory can't be used.`
+3 the address can't be listened on, 4 the data directory or database can't be used.`
 
 // A codeError is an error with the exit code that it ends the program with.
 type codeError struct {

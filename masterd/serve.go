@@ -19,8 +19,8 @@ import (
 
 // serveCmd is masterd serve.
 type serveCmd struct {
-	Listen      string        `default:"127.0.0.1:8440" env:"VELOSYNC_LISTEN" placeholder:"HOST:PORT" help:"Address to serve on; port 0 takes a free one (${default})."`
-	Data        string        `default:"velosync-data" env:"VELOSYNC_DATA" placeholder:"DIR" help:"Directory of the spaces, made if need be (${default})."`
+	Listen string `default:"127.0.0.1:8440" env:"VELOSYNC_LISTEN" placeholder:"HOST:PORT" help:"Address to serve on; port 0 takes a free one (${default})."`
+	storeFlags
 	Insecure    bool          `help:"Ask for no tokens: whoever can connect reads and writes every space. Loopback addresses only."`
 	ProtocolV1  bool          `name:"protocol-v1" help:"Serve POST /sync and POST /ack of protocol v1 too, from the space default."`
 	Schema      string        `placeholder:"FILE" help:"CREATE TABLE statements of new spaces; without it the first device's tables."`
@@ -51,7 +51,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) (err error) {
 		}
 		so.Schema = string(text)
 	}
-	engine, err := makeStore(c.Data, so)
+	engine, where, err := c.makeStore(ctx, so)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) (err error) {
 		return errors.Join(err, l.Close(), s.Close())
 	}
 	defer stopMetrics()
-	fmt.Fprintf(std.err, "masterd: listening on %s://%s, data in %s\n", scheme, l.Addr(), c.Data)
+	fmt.Fprintf(std.err, "masterd: listening on %s://%s, %s\n", scheme, l.Addr(), where)
 	return s.Serve(ctx, l)
 }
 
@@ -130,26 +130,6 @@ func listen(address string) (net.Listener, error) {
 		return nil, &codeError{exitListen, fmt.Errorf("%w: choose another --listen, or port 0 for a free one", err)}
 	}
 	return l, nil
-}
-
-// makeStore opens the data directory, and makes it when it is new.
-func makeStore(dir string, o store.Options) (store.Engine, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, &codeError{exitData, fmt.Errorf("data directory: %w: choose another --data, or make it writable", err)}
-	}
-	return openStore(dir, o)
-}
-
-// openStore opens the data directory.
-func openStore(dir string, o store.Options) (store.Engine, error) {
-	if _, err := os.Stat(dir); err != nil {
-		return nil, &codeError{exitData, fmt.Errorf("data directory: %w: give the one that masterd serves from as --data", err)}
-	}
-	engine, err := store.OpenSQLite(dir, o)
-	if err != nil {
-		return nil, &codeError{exitData, fmt.Errorf("open the store in %s: %w", dir, err)}
-	}
-	return engine, nil
 }
 
 // serveMetrics serves /metrics on a listener of its own, if asked to, until the caller

@@ -23,10 +23,6 @@ type tokenCmd struct {
 	Revoke tokenRevokeCmd `cmd:"" help:"Take a token away, at once."`
 }
 
-type dataFlag struct {
-	Data string `default:"velosync-data" env:"VELOSYNC_DATA" placeholder:"DIR" help:"Directory of the spaces (${default})."`
-}
-
 type holderFlags struct {
 	Space  string `required:"" placeholder:"NAME" help:"The space that the token is for: 1 to 64 of a-z, 0-9, _ and -."`
 	Device string `required:"" placeholder:"NAME" help:"Whose token it is, for people, such as phone."`
@@ -44,7 +40,7 @@ func (f holderFlags) check() error {
 
 type tokenNewCmd struct {
 	holderFlags
-	dataFlag
+	storeFlags
 }
 
 // Run makes a token.
@@ -52,7 +48,7 @@ func (c *tokenNewCmd) Run(ctx context.Context, std streams) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
-	engine, err := makeStore(c.Data, store.Options{})
+	engine, _, err := c.makeStore(ctx, store.Options{})
 	if err != nil {
 		return err
 	}
@@ -77,13 +73,13 @@ func (c *tokenNewCmd) Run(ctx context.Context, std streams) (err error) {
 }
 
 type tokenListCmd struct {
-	dataFlag
+	storeFlags
 	JSON bool `help:"Print JSON, one object a line."`
 }
 
 // Run lists tokens.
 func (c *tokenListCmd) Run(ctx context.Context, std streams) (err error) {
-	engine, err := openStore(c.Data, store.Options{})
+	engine, err := c.openStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -115,7 +111,7 @@ func (c *tokenListCmd) Run(ctx context.Context, std streams) (err error) {
 
 type tokenRevokeCmd struct {
 	holderFlags
-	dataFlag
+	storeFlags
 }
 
 // Run takes a token away.
@@ -123,7 +119,7 @@ func (c *tokenRevokeCmd) Run(ctx context.Context, std streams) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
-	engine, err := openStore(c.Data, store.Options{})
+	engine, err := c.openStore(ctx)
 	if err != nil {
 		return err
 	}
