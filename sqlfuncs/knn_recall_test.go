@@ -41,7 +41,7 @@ func TestKNN_Recall(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 8))
 	db, _ := gaussians(t, r, 12000, 20)
 	mustExec(t, db, `CREATE VIRTUAL TABLE notes_knn USING velosync_knn(notes, embedding, metric=l2)`)
-	const queries = 150
+	const queries = 300
 	for _, recall := range []float64{0.9, 0.95, 0.98} {
 		found := 0.0
 		for range queries {
@@ -49,9 +49,11 @@ func TestKNN_Recall(t *testing.T) {
 			want := search(t, db, `SELECT id, vec_distance_L2(embedding, ?) d FROM notes ORDER BY d LIMIT 10`, q)
 			found += overlap(search(t, db, `SELECT id, distance FROM notes_knn WHERE embedding MATCH ? AND k = 10 AND recall = ?`, q, recall), want) / queries
 		}
-		// Four standard deviations of what 512 rows and these queries show.
-		if margin := 4 * math.Sqrt((1-recall)*(1.0/queries+1.0/512)/5); math.Abs(found-recall) > margin+(1-recall)/4 {
-			t.Errorf("asked for %g, found %.4f, want within %.4f; %s", recall, found, margin+(1-recall)/4, tuningOf(t, db))
+		// Four standard deviations of what 512 rows and these queries show, of whose ten neighbours
+		// about five are independent. It aims a tenth of the loss higher.
+		margin, aim := 4*math.Sqrt((1-recall)*(1.0/queries+1.0/512)/5), 1-0.9*(1-recall)
+		if math.Abs(found-aim) > margin {
+			t.Errorf("asked for %g, found %.4f, want within %.4f of %.4f; %s", recall, found, margin, aim, tuningOf(t, db))
 		}
 	}
 }
