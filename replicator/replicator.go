@@ -70,6 +70,7 @@ type Options struct {
 	Prepare func(*sqlite3.SQLiteConn) error
 	// Step, if set, is called before each step of a round, with its name: "begin", "part",
 	// "push", "page", "apply", "ack"; "compare" and "reconcile" after a master's restore. An error ends the round there, as a crash would.
+	// Between rounds it is called with "fold" when changed rows were taken into the vector indexes.
 	Step func(step string) error
 
 	// CompactAbove is how many rows the log may have before it is compacted in place. Zero

@@ -20,7 +20,8 @@ import (
 const pollEvery = 100 * time.Millisecond
 
 // Run syncs until ctx ends, then returns nil: at Wake, when another process has written,
-// when the master has news, and otherwise as Options.Interval says. It returns early only
+// when the master has news, and otherwise as Options.Interval says. Between rounds it takes
+// changed rows into the vector indexes of the file, a few at a time. It returns early only
 // on an error that trying again can't mend, such as a token that was revoked.
 func (r *Replicator) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -37,10 +38,11 @@ func (r *Replicator) Run(ctx context.Context) error {
 	defer idle.Stop()
 	var waiting time.Time     // until then the master is left alone
 	var version, synced int64 // of the file: when it was polled, and as a round began
-	due := true
+	due, unfolded := true, true
 	for {
 		if due && !time.Now().Before(waiting) {
 			due = false
+			unfolded = true // what it applies does not move the version
 			synced, _ = r.poll(synced)
 			round, err := r.Sync(ctx)
 			switch {
@@ -79,7 +81,11 @@ func (r *Replicator) Run(ctx context.Context) error {
 		case <-poll.C:
 			v, pending := r.poll(version)
 			due = due || v != version && pending
+			unfolded = unfolded || v != version
 			version = v
+			if unfolded && !due {
+				unfolded = r.fold()
+			}
 		}
 	}
 }
@@ -124,6 +130,21 @@ func (r *Replicator) poll(last int64) (version int64, pending bool) {
 		r.log.Debug("poll", "err", err) // the next round will tell
 	}
 	return version, pending
+}
+
+// fold takes a few of the rows that changed into the vector indexes, and reports whether
+// there are more.
+func (r *Replicator) fold() (more bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	more, err := r.device.Fold()
+	if err != nil {
+		r.log.Warn("vector index not folded: searches go on, more slowly", "err", err)
+	}
+	return r.o.Step("fold") == nil && more
 }
 
 // permanent reports whether trying again can't help.
