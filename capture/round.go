@@ -371,8 +371,8 @@ func (d *Device) readRow(t *table, e *edit, back bool) (shippedRow, error) {
 		row.gone, row.regs, row.values = true, all, nil
 		row.stamp = e.stamp(all)
 		weight = e.weight
-	case e.evicted, !back && e.back != 0 && row.regs == 0:
-		row.skip = true // the REPLACE that was announced did not happen
+	case e.evicted, !back && row.regs == 0:
+		row.skip = true // the REPLACE that was announced did not happen, or all of it is pushed back
 		return row, nil
 	default:
 		e.lowerBlind()

@@ -133,6 +133,29 @@ func TestCounter_writesDuringRound(t *testing.T) {
 	b.want(`SELECT n FROM views`, strconv.Itoa(want))
 }
 
+// A REPLACE is announced during a round and does not happen: the row has nothing to send,
+// though the log still holds what the round sent of it.
+func TestSync_ignoredDuringRound(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	var a *device
+	during := "push"
+	a = newDevice(t, m, "a", func(o *replicator.Options) {
+		o.Step = func(step string) error {
+			if step == during {
+				a.exec(`INSERT OR IGNORE INTO tags VALUES ('other', 'x')`)
+			}
+			return nil
+		}
+	})
+	a.exec(`CREATE TABLE tags(id TEXT PRIMARY KEY NOT NULL, name TEXT UNIQUE)`, `SELECT velosync_track('tags')`, `INSERT INTO tags VALUES ('t', 'x')`)
+	a.sync()
+	during = ""
+	a.sync()
+	if r := a.sync(); r.PushedRows > 0 {
+		t.Errorf("%+v: want nothing to push", r)
+	}
+}
+
 // One device writes the row in every way that SQLite knows, while the other counts: in the
 // end the sum is what the first one shows, and what the other added.
 func TestCounter_everyWayToWrite(t *testing.T) {
