@@ -50,6 +50,8 @@ type device struct {
 	pasts    []past   // the model at each commit, for a power cut
 	cut      bool     // there was one
 	parts    []*change.Push
+	adds     []addition // all that it ever wrote
+	counts   map[string]tally
 }
 
 // A knowledge is what the device has seen of a row: the lineage of what stands, or stood,
@@ -84,7 +86,7 @@ type snapshot struct {
 }
 
 func newDevice(w *world, n int, withTable bool) *device {
-	d := &device{w: w, n: n, rows: make(map[string][]*event), know: make(map[string]knowledge), byLSN: make(map[change.LSN][]*event)}
+	d := &device{w: w, n: n, rows: make(map[string][]*event), know: make(map[string]knowledge), byLSN: make(map[change.LSN][]*event), counts: make(map[string]tally)}
 	d.skew = w.drawSkew()
 	d.place()
 	for _, key := range w.shape.keys {
@@ -97,6 +99,7 @@ func newDevice(w *world, n int, withTable bool) *device {
 			options = fmt.Sprintf(`{"groups":%s,"weight":"w"}`, w.shape.groups)
 		}
 		w.must(d.app.Script(w.shape.key.table), "make the table")
+		d.trackCounts()
 		w.must(d.app.Query(`SELECT velosync_track('notes', ?)`, []change.Value{options}, func([]change.Value) error { return nil }), "track")
 		d.hasTable = true
 	}
@@ -211,6 +214,7 @@ func (d *device) look(when string) {
 	}
 	defer d.remember()
 	rows := d.table()
+	d.lookCounts(when, seen, acked)
 	if seen != d.seen || acked != d.acked || d.filled() {
 		d.move(when, seen, acked, rows)
 		return
@@ -466,6 +470,7 @@ func (d *device) checkHealed(rows map[string][]*event) {
 	if pending > 0 || parked > 0 {
 		w.fail("%s, healed: %d rows pending, %d parked", d, pending, parked)
 	}
+	d.checkCounters()
 	mine := d.table()
 	for _, key := range w.shape.keys {
 		if !slices.Equal(mine[key], d.shown(rows[key])) {

@@ -301,7 +301,7 @@ func (d *device) renamed(when string, id change.DeviceID, seen change.Seq, acked
 	d.id, d.log = id, nil
 	w.life.forked = true
 	back := 0
-	err := d.app.Query(`SELECT lsn, op, +pk, cols, at, coalesce(weight, 0) FROM _velosync_wal WHERE op <> 'X' AND lsn > ? ORDER BY lsn`, []change.Value{int64(acked)}, func(v []change.Value) error {
+	err := d.app.Query(`SELECT lsn, op, +pk, cols, at, coalesce(weight, 0) FROM _velosync_wal WHERE op <> 'X' AND lsn > ?`+notesOnly+` ORDER BY lsn`, []change.Value{int64(acked)}, func(v []change.Value) error {
 		m := mutation{lsn: change.LSN(v[0].(int64)), op: v[1].(string), key: w.name(v[2]), cols: change.Bits(v[3].(int64)), at: v[4].(int64)}
 		switch x := v[5].(type) {
 		case float64:
@@ -382,6 +382,9 @@ func (m *master) take(q request, parts []*change.Push, last *change.Push) {
 	for _, p := range parts {
 		for i := range p.Blocks {
 			b := &p.Blocks[i]
+			if !w.ofNotes(b) {
+				continue
+			}
 			for j := range b.Keys {
 				e := w.editOf(b, j)
 				past := brought[e.key]
@@ -422,7 +425,7 @@ func (m *master) take(q request, parts []*change.Push, last *change.Push) {
 func (m *master) forgetLife() {
 	known := make(map[string]bool)
 	var deleted []string
-	err := m.watch.Query(`SELECT +pk, deleted FROM _velosync_row ORDER BY feed`, nil, func(v []change.Value) error {
+	err := m.watch.Query(`SELECT +pk, deleted FROM _velosync_row WHERE 1`+notesOnly+` ORDER BY feed`, nil, func(v []change.Value) error {
 		key := m.w.name(v[0])
 		if known[key] = true; v[1].(int64) != 0 {
 			deleted = append(deleted, key)
@@ -451,7 +454,7 @@ func (w *world) over(key string) {
 // knows reports whether the master has anything of a row.
 func (m *master) knows(key string) bool {
 	found := false
-	err := m.watch.Query(`SELECT +pk FROM _velosync_row`, nil, func(v []change.Value) error {
+	err := m.watch.Query(`SELECT +pk FROM _velosync_row WHERE 1`+notesOnly, nil, func(v []change.Value) error {
 		found = found || m.w.name(v[0]) == key
 		return nil
 	})

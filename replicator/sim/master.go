@@ -47,6 +47,9 @@ type master struct {
 	tracked   bool                  // the space has the table
 	forgotten map[string]*masterRow // tombstones that a power cut may bring back
 	deleted   []string              // rows that the master knows to be deleted; with Options.Life
+
+	counts   map[string]tally
+	countsAt map[change.Seq]map[string]tally // after each push
 }
 
 // A masterRow is what the master keeps of a row, by the design's words: registers and
@@ -101,7 +104,8 @@ func newMaster(w *world) *master {
 	m := &master{w: w, rows: make(map[string]*masterRow),
 		at:   map[change.Seq]map[string][]*event{0: {}},
 		past: make(map[string][]pastRow), applied: make(map[change.DeviceID]change.LSN), parts: make(map[change.DeviceID]*upload),
-		lostBy: make(map[change.DeviceID][]conflict), lost: make(map[int]bool), forgotten: make(map[string]*masterRow)}
+		lostBy: make(map[change.DeviceID][]conflict), lost: make(map[int]bool), forgotten: make(map[string]*masterRow),
+		counts: make(map[string]tally), countsAt: make(map[change.Seq]map[string]tally)}
 	m.dir, m.disk = m.place(), w.newDisk("master")
 	m.open()
 	return m
@@ -310,6 +314,7 @@ func (m *master) check(when string) {
 		}
 	}
 	m.at[m.head] = want
+	m.checkCounts(when)
 	if extra := m.readConflicts(); len(extra) > 0 {
 		w.fail("master, %s: logs conflicts that nothing has caused: %s", when, strings.Join(extra, "; "))
 	}

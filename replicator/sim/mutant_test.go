@@ -84,6 +84,12 @@ func TestMutants(t *testing.T) {
 				s.Regs[i].LSN = s.LSN
 			}
 		}), false},
+		{"steps of counters lose the lsn of their own", 20, stamps(func(_ *change.Push, s *change.EditStamp) {
+			for i := range s.Steps {
+				s.Steps[i].LSN = s.LSN
+			}
+		}), false},
+		{"counters travel by their values", 10, stamps(func(_ *change.Push, s *change.EditStamp) { s.Steps = nil }), false},
 		{"a row of a push is dropped", 10, alter(func(_ *world, p *change.Push) bool {
 			if len(p.Blocks) < 2 {
 				return false

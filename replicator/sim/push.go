@@ -25,6 +25,9 @@ func (d *device) checkPush(p *change.Push) {
 	for _, part := range d.parts {
 		for i := range part.Blocks {
 			b := &part.Blocks[i]
+			if !w.ofNotes(b) {
+				continue
+			}
 			for j := range b.Keys {
 				e := w.editOf(b, j)
 				x, ok := want[e.key]

@@ -30,6 +30,9 @@ func (m *master) apply(d *device, parts []*change.Push, last *change.Push) {
 	for _, p := range parts {
 		for i := range p.Blocks {
 			b := &p.Blocks[i]
+			if !w.ofNotes(b) {
+				continue
+			}
 			for j := range b.Keys {
 				e := w.editOf(b, j)
 				if e.lsn <= a.last {
@@ -43,6 +46,7 @@ func (m *master) apply(d *device, parts []*change.Push, last *change.Push) {
 		}
 	}
 	m.applied[d.id], m.doubted = max(a.last, last.Through), nil
+	m.count(d, a.last, last.Through)
 	w.work("pushes applied", 1)
 	for _, t := range touched {
 		w.settled, w.shipped = w.settled.or(t.write.past()), w.shipped.with(t.write.id)

@@ -338,6 +338,7 @@ type shape struct {
 	regs     [][]int
 	weighted bool
 	alters   bool     // devices add a column
+	counts   bool     // there is a table of counters, see counter.go
 	unique   bool     // the last column is UNIQUE; with Options.Life
 	keys     []string // the model's names of the rows that there can be
 	key      keyKind
@@ -369,6 +370,7 @@ func newShape(w *world) shape {
 		s.alters, s.regs = true, append(s.regs, []int{4})
 	}
 	s.weighted = w.seed/2%2 == 0
+	s.counts = w.seed%5 < 3 && !w.o.Life
 	for i := range 1 + w.rng.IntN(5) {
 		s.keys = append(s.keys, fmt.Sprintf("k%d", i))
 	}
@@ -388,7 +390,7 @@ func newShape(w *world) shape {
 }
 
 func (s shape) String() string {
-	return fmt.Sprintf("%d keys (%s), groups %s, weighted %v, unique %v, %d rows a page, %d a part, compacted above %d, a column comes later %v", len(s.keys), s.key.columns, s.groups, s.weighted, s.unique, s.pageRows, s.parts, s.compact, s.alters)
+	return fmt.Sprintf("%d keys (%s), groups %s, weighted %v, unique %v, %d rows a page, %d a part, compacted above %d, a column comes later %v, counters %v", len(s.keys), s.key.columns, s.groups, s.weighted, s.unique, s.pageRows, s.parts, s.compact, s.alters, s.counts)
 }
 
 func (s shape) all() change.Bits { return change.AllBits(len(s.regs)) }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,6 +20,9 @@ type txn struct {
 	by     [][]*event // the events of each mutation
 	said   []string
 	err    error // what the disk said; nothing is done any more
+
+	counts map[string]tally
+	adds   []addition
 }
 
 // write runs a transaction of ordinary SQL, and sometimes rolls it back.
@@ -30,7 +34,7 @@ func (d *device) write() {
 	}
 	w.tick()
 	w.txns++
-	x := &txn{d: d, rows: make(map[string][]*event), know: make(map[string]knowledge)}
+	x := &txn{d: d, rows: make(map[string][]*event), know: make(map[string]knowledge), counts: maps.Clone(d.counts)}
 	for _, key := range w.shape.keys {
 		x.rows[key], x.know[key] = d.rows[key], d.know[key]
 	}
@@ -42,10 +46,13 @@ func (d *device) write() {
 	}
 	for range n {
 		x.statement()
+		x.countUp()
 		d.jump(.05, "during a transaction")
 	}
+	last := d.last
 	if x.err == nil {
 		x.readLog()
+		last = x.readCounts()
 	}
 	if w.chance(.06) {
 		w.fault("transaction rolled back")
@@ -71,6 +78,7 @@ func (d *device) write() {
 			e.lsn = m.lsn
 		}
 	}
+	d.last, d.adds, d.counts = max(d.last, last), append(slices.Clip(d.adds), x.adds...), x.counts
 	slices.SortFunc(d.log, func(a, b mutation) int { return int(a.lsn - b.lsn) })
 	for _, e := range x.events {
 		w.add(e)
@@ -87,6 +95,9 @@ func (d *device) write() {
 func (x *txn) setTimes() {
 	for _, m := range x.log {
 		x.exec("UPDATE _velosync_wal SET at = ? WHERE lsn = ?", m.at, int64(m.lsn))
+	}
+	for _, a := range x.adds {
+		x.exec("UPDATE _velosync_wal SET at = ? WHERE lsn = ?", x.d.w.now+x.d.skew, int64(a.lsn))
 	}
 }
 
@@ -389,7 +400,7 @@ func (s shape) keyText(key string) (text string) {
 func (x *txn) readLog() {
 	w := x.d.w
 	found := make([]bool, len(x.log))
-	err := x.d.app.Query(`SELECT lsn, op, +pk, cols FROM _velosync_wal WHERE lsn > ? ORDER BY lsn`, []change.Value{int64(x.d.last)}, func(v []change.Value) error {
+	err := x.d.app.Query(`SELECT lsn, op, +pk, cols FROM _velosync_wal WHERE lsn > ?`+notesOnly+` ORDER BY lsn`, []change.Value{int64(x.d.last)}, func(v []change.Value) error {
 		lsn, op, key, cols := change.LSN(v[0].(int64)), v[1].(string), w.name(v[2]), change.Bits(v[3].(int64))
 		for i := range x.log {
 			m := &x.log[i]
