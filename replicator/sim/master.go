@@ -205,6 +205,9 @@ func (m *master) deliver(q request) *answer {
 	default:
 		m.apply(q.d, m.whole(q.push), q.push)
 	}
+	if ok && q.push != nil && !q.push.More {
+		m.checkEcho(q.d, a)
+	}
 	m.check("after a request of " + q.d.String())
 	return a
 }
@@ -342,6 +345,7 @@ func (m *master) forget() {
 	})
 	m.w.must(err, "read the master's tombstones")
 	for _, key := range sortedKeys(tombs) {
+		m.checkHeard(key)
 		m.w.work("tombstones forgotten", 1)
 		m.w.say("the master forgets that %s was deleted", key)
 		m.forgotten[key] = m.rows[key]
