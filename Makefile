@@ -3,9 +3,11 @@
 GO ?= go
 export CGO_ENABLED := 1
 
-# Seeds of the simulation in make test, and in make soak.
-SIM_SEEDS  ?= 1000
-SOAK_SEEDS ?= 20000
+# Seeds of the simulation in make test.
+SIM_SEEDS ?= 1000
+# How long make soak goes on, and the seed that it begins with; 0: a random one.
+SOAK_TIME ?= 20m
+SOAK_SEED ?= 0
 # How long make fuzz runs each target; make test gives it 5 s.
 FUZZ_TIME  ?= 60s
 
@@ -21,7 +23,8 @@ help:
 	@echo 'make bench   the figures of the README, as a table'
 	@echo 'make bench-vector  vector search beside sqlite-vec, usearch, FAISS and others, with a plot'
 	@echo 'make fuzz    each fuzz target for FUZZ_TIME ($(FUZZ_TIME))'
-	@echo 'make soak    the big scenarios at their full size, then SOAK_SEEDS ($(SOAK_SEEDS)) simulated schedules'
+	@echo 'make soak    the big scenarios at their full size, then all simulations for SOAK_TIME ($(SOAK_TIME)), from a random seed on'
+	@echo 'make mutants breaks our own code, one place at a time, and demands that the simulation sees it'
 	@echo 'make clean   remove what the others made'
 
 setup:
@@ -88,7 +91,13 @@ fuzz:
 
 soak:
 	VELOSYNC_FULL=1 $(GO) test -count=1 -timeout 0 -v -run TestScenario ./replicator
-	VELOSYNC_SIM_SEEDS=$(SOAK_SEEDS) $(GO) test -count=1 -timeout 0 -v ./replicator/sim
+	$(GO) run ./replicator/sim/soak -time $(SOAK_TIME) -seed $(SOAK_SEED)
+
+# MUTANTS=expression: only those with such names.
+.PHONY: mutants
+mutants:
+	@.ci/setup gcc
+	$(GO) run ./replicator/sim/mutants -run '$(MUTANTS)'
 
 clean:
 	rm -rf bin dist

@@ -23,13 +23,14 @@ import (
 // A device is a database file with its application and its replicator, and beside them
 // what the model says of it.
 type device struct {
-	w     *world
-	n     int
-	file  string
-	disk  *disk.Disk // nil: it does not fail
-	fault string     // of the disk, under way
-	skew  int64      // its clock's, ms
-	busy  bool       // in a round
+	w        *world
+	n        int
+	file     string
+	disk     *disk.Disk // nil: it does not fail
+	fault    string     // of the disk, under way
+	skew     int64      // its clock's, ms
+	busy     bool       // in a round
+	requests int        // of the round
 
 	r   *replicator.Replicator
 	app *vsql.Conn // nil: closed
@@ -426,7 +427,7 @@ func (d *device) sync() replicator.Round {
 	}
 	d.look("before a round")
 	w.say("%s syncs", d)
-	d.busy = true
+	d.busy, d.requests = true, 0
 	w.depth++
 	d.breakDisk("a round", .12, 60)
 	r, err := d.r.Sync(context.Background())

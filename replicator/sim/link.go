@@ -24,6 +24,9 @@ var errUnsent = &net.OpError{Op: "dial", Err: errors.New("no route to host")}
 // mostLate is how many old requests the network keeps.
 const mostLate = 12
 
+// mostRequests is more than one Sync needs.
+const mostRequests = 2000
+
 // RoundTrip implements http.RoundTripper.
 func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 	d := l.d
@@ -53,6 +56,9 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.work(kind+" requests", 1)
 	if q.push != nil {
 		w.sent[q.push.Device] = max(w.sent[q.push.Device], q.push.Through)
+	}
+	if d.requests++; d.requests > mostRequests {
+		w.fail("%s: a round has no end", d)
 	}
 	if q = w.o.mutant.request(w, q); w.calm {
 		return respond(r, w.o.mutant.answer(w, q, w.master.deliver(q))), nil

@@ -7,34 +7,31 @@ import (
 )
 
 // mostShrinkRuns bounds how often a schedule is tried in parts.
-const mostShrinkRuns = 500
+const mostShrinkRuns = 400
 
 // Shrink makes the schedule of a failure short: it leaves out the steps, and then the
 // things that happened by chance, without which the run still fails by the same check.
 // It is delta debugging, as Zeller and Hildebrandt described it in 2002.
-func Shrink(f *Failure, o Options) *Failure {
-	s := &shrinking{o: o, best: f, left: mostShrinkRuns}
-	if o.Steps == 0 {
-		o.Steps = defaultSteps
-	}
-	steps := f.schedule.steps
+func Shrink(f *Failure) *Failure {
+	s := &shrinking{best: f, left: mostShrinkRuns}
+	steps := f.options.schedule.steps
 	if steps == nil {
-		for i := range o.Steps {
+		for i := range f.options.Steps {
 			steps = append(steps, i)
 		}
 	}
 	// Nothing after the step that failed mattered.
-	s.try(schedule{steps: slices.DeleteFunc(slices.Clone(steps), func(i int) bool { return i > f.step }), calm: f.schedule.calm})
+	s.try(schedule{steps: slices.DeleteFunc(slices.Clone(steps), func(i int) bool { return i > f.step }), calm: f.options.schedule.calm})
 	for before := -1; before != s.size() && s.left > 0; {
 		before = s.size()
-		if s.best.schedule.steps != nil {
-			minimal(s.best.schedule.steps, func(some []int) bool {
-				return s.try(schedule{steps: append([]int{}, some...), calm: s.best.schedule.calm})
+		if s.best.options.schedule.steps != nil {
+			minimal(s.best.options.schedule.steps, func(some []int) bool {
+				return s.try(schedule{steps: append([]int{}, some...), calm: s.best.options.schedule.calm})
 			})
 		}
 		all := s.best.happened
 		minimal(all, func(some []draw) bool {
-			calm := maps.Clone(s.best.schedule.calm)
+			calm := maps.Clone(s.best.options.schedule.calm)
 			if calm == nil {
 				calm = make(map[draw]bool)
 			}
@@ -43,7 +40,7 @@ func Shrink(f *Failure, o Options) *Failure {
 					calm[d] = true
 				}
 			}
-			return s.try(schedule{steps: s.best.schedule.steps, calm: calm})
+			return s.try(schedule{steps: s.best.options.schedule.steps, calm: calm})
 		})
 	}
 	s.best.shrunk = mostShrinkRuns - s.left
@@ -51,12 +48,11 @@ func Shrink(f *Failure, o Options) *Failure {
 }
 
 type shrinking struct {
-	o    Options
 	best *Failure
 	left int
 }
 
-func (s *shrinking) size() int { return len(s.best.schedule.steps) + len(s.best.happened) }
+func (s *shrinking) size() int { return len(s.best.options.schedule.steps) + len(s.best.happened) }
 
 // try runs a schedule and keeps it if it fails as the first one did.
 func (s *shrinking) try(x schedule) bool {
@@ -64,7 +60,7 @@ func (s *shrinking) try(x schedule) bool {
 		return false
 	}
 	s.left--
-	o := s.o
+	o := s.best.options
 	o.schedule = x
 	_, err := Run(s.best.Seed, o)
 	var f *Failure

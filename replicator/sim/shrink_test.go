@@ -18,10 +18,10 @@ func TestShrink(t *testing.T) {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 	}
-	small := Shrink(found, o)
+	small := Shrink(found)
 	t.Logf("%v", small)
 	const steps, chances, lines = 6, 12, 30
-	if n := len(small.schedule.steps); n > steps {
+	if n := len(small.options.schedule.steps); n > steps {
 		t.Errorf("shrunk to %d steps, want at most %d", n, steps)
 	}
 	if n := len(small.happened); n > chances {
@@ -33,7 +33,7 @@ func TestShrink(t *testing.T) {
 	if small.Check != found.Check {
 		t.Errorf("fails by %q, and did by %q", small.Check, found.Check)
 	}
-	o.schedule = small.schedule
+	o = small.options
 	_, err := Run(found.Seed, o)
 	var again *Failure
 	if !errors.As(err, &again) || !slices.Equal(again.Trace, small.Trace) {

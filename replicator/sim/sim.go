@@ -58,6 +58,29 @@ type Result struct {
 	Conflicts map[string]int
 }
 
+// Operations counts transactions of applications and requests of devices.
+func (r Result) Operations() int {
+	n := r.Work["transactions"]
+	for kind, times := range r.Work {
+		if strings.HasSuffix(kind, " requests") {
+			n += times
+		}
+	}
+	return n
+}
+
+// A Simulation is a kind of run.
+type Simulation struct {
+	Name    string
+	Options Options
+}
+
+// Simulations are all kinds of run.
+var Simulations = []Simulation{
+	{"schedules", Options{}},
+	{"lives", Options{Life: true}},
+}
+
 // A Failure says what a run found.
 type Failure struct {
 	Seed  int64
@@ -67,7 +90,7 @@ type Failure struct {
 
 	test     string
 	step     int // that it failed in
-	schedule schedule
+	options  Options
 	happened []draw
 	shrunk   int // by so many runs, see Shrink
 }
@@ -75,7 +98,7 @@ type Failure struct {
 func (f *Failure) Error() string {
 	how := ""
 	if f.shrunk > 0 {
-		how = fmt.Sprintf(", shrunk to %d steps and %d things that happen by chance in %d runs", len(f.schedule.steps), len(f.happened), f.shrunk)
+		how = fmt.Sprintf(", shrunk to %d steps and %d things that happen by chance in %d runs", len(f.options.schedule.steps), len(f.happened), f.shrunk)
 	}
 	return fmt.Sprintf("seed %d%s: %s\nrepeat it: VELOSYNC_SIM_SEEDS=%d-%d go test -count=1 -run %s ./replicator/sim\n%s",
 		f.Seed, how, f.What, f.Seed, f.Seed, f.test, strings.Join(f.Trace, "\n"))
@@ -155,10 +178,10 @@ func Run(seed int64, o Options) (result Result, err error) {
 		switch v := recover().(type) {
 		case nil:
 		case *Failure:
-			err = w.failed(v)
+			result, err = w.result, w.failed(v)
 		default:
 			w.say("%s", debug.Stack())
-			err = w.failed(&Failure{Check: "panic", What: fmt.Sprintf("panic: %v", v)})
+			result, err = w.result, w.failed(&Failure{Check: "panic", What: fmt.Sprintf("panic: %v", v)})
 		}
 	}()
 	w.run()
@@ -312,7 +335,7 @@ func (w *world) failed(f *Failure) *Failure {
 	if w.o.Life {
 		f.test = "TestLives"
 	}
-	f.Seed, f.Trace, f.step, f.schedule, f.happened = w.seed, w.trace, w.step, w.o.schedule, w.happened
+	f.Seed, f.Trace, f.step, f.options, f.happened = w.seed, w.trace, w.step, w.o, w.happened
 	return f
 }
 

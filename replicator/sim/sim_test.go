@@ -4,14 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
+
+	"github.com/velosync/velosync/capture/change"
 )
 
 // seeds returns the seeds that VELOSYNC_SIM_SEEDS names: a number of them, or "from-to".
@@ -40,73 +37,25 @@ func TestLives(t *testing.T) { schedules(t, Options{Life: true}) }
 
 func schedules(t *testing.T, o Options) {
 	from, to := seeds(t)
-	began := time.Now()
-	var next atomic.Int64
-	next.Store(from)
-	var mu sync.Mutex
-	faults, work, conflicts := make(map[string]int), make(map[string]int), make(map[string]int)
-	events := 0
-	var failures []*Failure
-	var digest [32]byte // of all seeds, in any order
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for seed := next.Add(1) - 1; seed <= to; seed = next.Add(1) - 1 {
-				r, err := Run(seed, o)
-				mu.Lock()
-				if f := (*Failure)(nil); errors.As(err, &f) {
-					failures = append(failures, f)
-				} else if err != nil {
-					t.Errorf("seed %d: %v", seed, err)
-				}
-				add(faults, r.Faults)
-				add(work, r.Work)
-				add(conflicts, r.Conflicts)
-				events += r.Events
-				for i := range digest {
-					digest[i] ^= r.Digest[i]
-				}
-				mu.Unlock()
-			}
-		})
+	r := Sweep(from, []Simulation{{t.Name(), o}}, func(seed int64) bool { return seed <= to })
+	t.Logf("%v", r)
+	if err := errors.Join(r.Errors...); err != nil {
+		t.Error(err)
 	}
-	wg.Wait()
-	n := to - from + 1
-	t.Logf("%d seeds in %v, %.1f a second; %d versions and deletes", n, time.Since(began).Round(time.Millisecond), float64(n)/time.Since(began).Seconds(), events)
-	t.Logf("history of all seeds: %x", digest)
-	t.Logf("faults: %s", list(faults))
-	t.Logf("work: %s", list(work))
-	t.Logf("conflicts: %s", list(conflicts))
-	report(t, failures, o)
-}
-
-// report tells all failures by name, and one of them by its trace: shrunk, unless
-// VELOSYNC_SIM_SHRINK is 0.
-func report(t *testing.T, failures []*Failure, o Options) {
-	if len(failures) == 0 {
-		return
-	}
-	slices.SortFunc(failures, func(a, b *Failure) int { return int(a.Seed - b.Seed) })
-	for _, f := range failures {
-		t.Errorf("seed %d: %s", f.Seed, f.What)
-	}
-	first := failures[0]
-	if os.Getenv("VELOSYNC_SIM_SHRINK") != "0" {
-		first = Shrink(first, o)
-	}
-	t.Errorf("%d seeds failed; the first of them, %v", len(failures), first)
-}
-
-func add(sum, m map[string]int) {
-	for k, n := range m {
-		sum[k] += n
+	if len(r.Failures) > 0 {
+		t.Error(r.Explain(os.Getenv("VELOSYNC_SIM_SHRINK") != "0"))
 	}
 }
 
-func list(m map[string]int) string {
-	parts := make([]string, 0, len(m))
-	for _, k := range sortedKeys(m) {
-		parts = append(parts, fmt.Sprintf("%s %d", k, m[k]))
+// A report calls a failure by what it means.
+func TestReport(t *testing.T) {
+	r := Sweep(1, []Simulation{{"heavy", Options{mutant: stamps(func(_ *change.Push, s *change.EditStamp) { s.Weight = change.MaxWeight })}}}, func(seed int64) bool { return seed <= 4 })
+	want := fmt.Sprintf("divergence 0, lost 0, other failures 0, wrong verdicts %d", len(r.Failures))
+	if text := r.String(); len(r.Failures) == 0 || !strings.HasSuffix(text, want) || r.Runs != 4 || r.Operations == 0 {
+		t.Fatalf("got %s\nwant 4 runs and %s, not 0", text, want)
 	}
-	return strings.Join(parts, ", ")
+	want = fmt.Sprintf("%d runs failed; the first of them, seed %d", len(r.Failures), r.Failures[0].Seed)
+	if text := r.Explain(false); !strings.Contains(text, want) {
+		t.Errorf("got %.2000s\nwant %s", text, want)
+	}
 }
