@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"math"
 	"strings"
 	"testing"
 
@@ -260,6 +261,8 @@ func testHostile(t *testing.T, c Config) {
 			"seen below 0":       func(p *change.Push, b *change.Block) { b.Stamps[0].Seen = -1 },
 			"existence":          func(p *change.Push, b *change.Block) { b.Stamps[0].Existence = 5 },
 			"weight":             func(p *change.Push, b *change.Block) { b.Stamps[0].Weight = 1e10 },
+			"weight infinite":    func(p *change.Push, b *change.Block) { b.Stamps[0].Weight = math.Inf(1) },
+			"weight NaN":         func(p *change.Push, b *change.Block) { b.Stamps[0].Weight = math.NaN() },
 			"register":           func(p *change.Push, b *change.Block) { b.Stamps[0].Regs = []change.RegEdit{{Reg: 9, LSN: 1}} },
 			"register twice": func(p *change.Push, b *change.Block) {
 				b.Stamps[0].Regs = []change.RegEdit{{Reg: 0, LSN: 1}, {Reg: 0, LSN: 1}}
