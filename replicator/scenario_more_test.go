@@ -118,21 +118,21 @@ func startWriters(t *testing.T, d *device, table string, rows int) *writers {
 					return
 				default:
 				}
-				key := fmt.Sprintf("row %08d", 1+dice.IntN(rows))
-				s := []string{
-					fmt.Sprintf(`UPDATE %s SET n = n + 1 WHERE id = '%s'`, table, key),
-					fmt.Sprintf(`INSERT INTO %s(id, n) VALUES ('new %d %d', 0)`, table, n, i),
-					fmt.Sprintf(`DELETE FROM %s WHERE id = '%s'`, table, key),
-					fmt.Sprintf(`BEGIN; UPDATE %[1]s SET text = 'moved' WHERE id = '%[2]s'; UPDATE %[1]s SET n = -1 WHERE id = 'new %[3]d %[4]d'; COMMIT`, table, key, n, max(0, i-2)),
+				key := fmt.Sprintf("row %08d", 101+dice.IntN(rows-100)) // the first hundred stay
+				statements := [][]string{
+					{fmt.Sprintf(`UPDATE %s SET n = n + 1 WHERE id = '%s'`, table, key)},
+					{fmt.Sprintf(`INSERT INTO %s(id, n) VALUES ('new %d %d', 0)`, table, n, i)},
+					{fmt.Sprintf(`DELETE FROM %s WHERE id = '%s'`, table, key)},
+					{fmt.Sprintf(`UPDATE %s SET text = 'moved' WHERE id = '%s'`, table, key), fmt.Sprintf(`UPDATE %s SET n = -1 WHERE id = 'new %d %d'`, table, n, max(0, i-2))},
 				}[i%4]
 				began := time.Now()
-				_, err := db.Exec(s)
+				err := inTransaction(db, statements)
 				var e sqlite3.Error
 				if errors.As(err, &e) && e.Code == sqlite3.ErrBusy { // it waited for its busy_timeout: the application's affair
 					continue
 				}
 				if err != nil {
-					t.Errorf("%s: %v", s, err)
+					t.Errorf("%s: %v", statements, err)
 					return
 				}
 				w.wrote(time.Since(began))
@@ -153,6 +153,19 @@ func startWriters(t *testing.T, d *device, table string, rows int) *writers {
 	})
 	t.Cleanup(func() { db.Close() })
 	return w
+}
+
+func inTransaction(db *sql.DB, statements []string) error {
+	tx, err := db.Begin()
+	if err != nil {
+		return err
+	}
+	for _, s := range statements {
+		if _, err := tx.Exec(s); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+	}
+	return tx.Commit()
 }
 
 func (w *writers) wrote(took time.Duration) {

@@ -307,15 +307,16 @@ func TestScenario_04_answerLost(t *testing.T) {
 		t.Fatal("the master applied nothing: nothing is tested")
 	}
 	line.set(nil, nil)
-	a.exec(`UPDATE notes SET body = 'black' WHERE id = 'x'`)
+	// One of another column, and one over a write of its own that it does not know to be there.
+	a.exec(`UPDATE notes SET body = 'black' WHERE id = 'x'`, `UPDATE notes SET title = 'of a, again' WHERE id = 'a'`)
 	if r := a.sync(); r.LostRows != 1 {
 		t.Errorf("%+v: want the conflict of the push that was repeated, and that alone", r)
 	}
-	if got := spaceStats(t, m).Head; got != applied+1 {
-		t.Errorf("head %d, want %d and the one edit made since", got, applied)
+	if st := spaceStats(t, m); st.Head != applied+2 || st.Conflicts != 1 {
+		t.Errorf("head %d, %d conflicts: want %d and the two edits made since, and one conflict", st.Head, st.Conflicts, applied)
 	}
 	settled(t, m, a, b)
-	a.want(allNotes, "a of a  1\nb of b  1\nx heavy black 9\ny soup hot 1")
+	a.want(allNotes, "a of a, again  1\nb of b  1\nx heavy black 9\ny soup hot 1")
 	a.want(`SELECT mine, theirs FROM velosync_conflicts`, `{"title":"light"} {"title":"heavy"}`)
 }
 

@@ -12,9 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,7 +46,7 @@ func TestScenario_37_oneTransaction(t *testing.T) {
 
 	// A reader on b, all the time.
 	stop, done := make(chan struct{}), make(chan error, 1)
-	seen := map[int64]int{}
+	seen := [2]atomic.Int64{}
 	go func() {
 		for {
 			select {
@@ -62,7 +64,7 @@ func TestScenario_37_oneTransaction(t *testing.T) {
 				done <- fmt.Errorf("a reader sees %d rows of versions %d to %d", count, low, high)
 				return
 			}
-			seen[low]++
+			seen[low].Add(1)
 		}
 	}()
 	began := time.Now()
@@ -89,9 +91,14 @@ func TestScenario_37_oneTransaction(t *testing.T) {
 		cut(sb, b, n)
 	}
 	began = time.Now()
+	before := seen[0].Load()
 	b.sync()
+	pulled := time.Since(began)
+	for seen[1].Load() == 0 && len(done) == 0 {
+		runtime.Gosched()
+	}
 	t.Logf("a transaction of %d changes: written in %v, pushed in %v, pulled and applied in %v; the reader saw version 0 %d times, then version 1 %d times",
-		rows+rows/2+rows/4, wrote.Round(time.Millisecond), pushed.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), seen[0], seen[1])
+		rows+rows/2+rows/4, wrote.Round(time.Millisecond), pushed.Round(time.Millisecond), pulled.Round(time.Millisecond), before, seen[1].Load())
 	close(stop)
 	if err := <-done; err != nil {
 		t.Error(err)
