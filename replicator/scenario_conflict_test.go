@@ -38,7 +38,8 @@ func (d *device) at(second int) {
 }
 
 // TestScenario_09_ties: concurrent edits of equal weight and time, by 2 to 5 devices, in
-// all orders of arrival: the greatest device id stays, on every replica.
+// all orders of arrival: the greatest device id stays, on every replica. Of the 120 orders
+// of five make test takes every fifth.
 func TestScenario_09_ties(t *testing.T) {
 	m := stoppedMaster(t)
 	devices := stoppedDevices(t, m, 5)
@@ -50,7 +51,10 @@ func TestScenario_09_ties(t *testing.T) {
 	}
 	var trials []trial
 	for n := 2; n <= len(devices); n++ {
-		for _, order := range permutations(n) {
+		for i, order := range permutations(n) {
+			if n == 5 && i%sized(5, 1) != 0 {
+				continue
+			}
 			key := fmt.Sprint(order)
 			trials = append(trials, trial{key, order})
 			a.exec(fmt.Sprintf(`INSERT INTO notes VALUES ('%s', 'base', 'base', 1)`, key))

@@ -298,6 +298,7 @@ func TestScenario_46_manyWriters(t *testing.T) {
 			}
 		}
 		settled(t, m, first)
+		m.Reopen() // its file holds everything then
 		db := masterDB(t, m)
 		defer db.Close()
 		var n, known int
