@@ -97,8 +97,8 @@ func (r *Replicator) tries(ctx context.Context, round *Round) error {
 	parts := r.o.Parts
 	for round.Tries = 1; ; round.Tries++ {
 		cr, err := r.round(ctx, round, parts, sendTables, collisions >= parkAfter)
-		if err == nil || round.Tries == mostTries {
-			return err
+		if err == nil {
+			return nil
 		}
 		var problem *wire.Problem
 		switch {
@@ -110,7 +110,8 @@ func (r *Replicator) tries(ctx context.Context, round *Round) error {
 		case problem.Code == wire.CodeForked, problem.Code == wire.CodeForbidden && problem.Owned:
 			id, e := r.device.Fork(cr)
 			if errors.Is(e, capture.ErrMoved) {
-				continue
+				err = e // it is neither: another replicator of this file pushed since
+				break
 			}
 			if e != nil {
 				return e
@@ -140,6 +141,9 @@ func (r *Replicator) tries(ctx context.Context, round *Round) error {
 				return err
 			}
 		default:
+			return err
+		}
+		if round.Tries == mostTries {
 			return err
 		}
 	}
