@@ -13,6 +13,7 @@ import (
 
 	"github.com/velosync/velosync/capture/change"
 	"github.com/velosync/velosync/masterd/store"
+	"github.com/velosync/velosync/masterd/store/pgtest"
 	vsql "github.com/velosync/velosync/sql"
 )
 
@@ -203,4 +204,45 @@ func BenchmarkPull(b *testing.B) {
 		}
 	}
 	perSecond(b, rows)
+}
+
+// BenchmarkFirstPush compares the engines: 20,000 rows that are new to an empty space.
+func BenchmarkFirstPush(b *testing.B) {
+	const rows = 20_000
+	schema := docsSchema(b)
+	server := pgtest.Start(b, "fsync=on", "full_page_writes=on", "autovacuum=on")
+	n := 0
+	for _, x := range []struct {
+		name string
+		open func(dir string) (store.Engine, error)
+	}{
+		{"sqlite", func(dir string) (store.Engine, error) { return store.OpenSQLite(dir, store.Options{}) }},
+		{"postgres", func(dir string) (store.Engine, error) {
+			n++
+			return store.OpenPostgres(b.Context(), server.URL(fmt.Sprint("bench", n)), dir, store.Options{})
+		}},
+	} {
+		b.Run("engine="+x.name, func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				engine, err := x.open(b.TempDir())
+				if err != nil {
+					b.Fatal(err)
+				}
+				space, err := engine.Space(b.Context(), "docs")
+				if err != nil {
+					b.Fatal(err)
+				}
+				parts := docsPush(schema, 1, rows)
+				b.StartTimer()
+				sync(b, space, parts)
+				b.StopTimer()
+				if err := engine.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+			perSecond(b, rows)
+		})
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -27,6 +26,7 @@ type catchUp struct {
 	whole  bool       // the file is filled anew
 	schema *schema
 	made   []int64 // tables whose rows are all to be loaded
+	sites  []int64 // devices that changed
 }
 
 // catchUp does nothing where the file holds that state. The caller has the turn.
@@ -53,7 +53,7 @@ func (o *origin) catchUp(ctx context.Context, q pgx.Tx, c *vsql.Conn, to *spot) 
 	if err := errors.Join(err, c.Script("PRAGMA ignore_check_constraints = 0")); err != nil {
 		return fmt.Errorf("catch up with the database: %w", err)
 	}
-	if err := o.file.follow(c, u.schema, to); err != nil {
+	if err := o.file.follow(&u); err != nil {
 		return err
 	}
 	o.setPlace(to.place)
@@ -179,6 +179,9 @@ func (u *catchUp) items(ctx context.Context, since int64) error {
 		}
 		if _, err := u.Exec(q, values...); err != nil {
 			return fmt.Errorf("put a row of %s: %w", name, err)
+		}
+		if name == "_velosync_device" && !gone {
+			u.sites = append(u.sites, values[0].(int64))
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -372,15 +375,26 @@ func (u *catchUp) load(ctx context.Context, query string, args ...any) error {
 }
 
 // follow takes over what the file holds after a catchUp.
-func (s *space) follow(c *vsql.Conn, schema *schema, to *spot) error {
+func (s *space) follow(u *catchUp) error {
 	var st state
 	var list []device
-	err := c.ReadTx(func() (err error) {
-		if err := st.read(c); err != nil {
+	err := u.ReadTx(func() (err error) {
+		if err := st.read(u.Conn); err != nil {
 			return err
 		}
-		list, err = readDevices(c)
-		return err
+		if u.whole {
+			list, err = readDevices(u.Conn)
+			return err
+		}
+		slices.Sort(u.sites)
+		for _, site := range u.sites {
+			d, err := readDevice(u.Conn, site)
+			if err != nil {
+				return err
+			}
+			list = append(list, d)
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -388,22 +402,26 @@ func (s *space) follow(c *vsql.Conn, schema *schema, to *spot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.state
-	st.schema, st.clean = schema, false
+	st.schema, st.clean = u.schema, false
 	st.opening, st.began, st.collected = old.opening, old.began, old.collected
 	if !st.began {
 		st.opening.First = st.head + 1
 	}
-	known := maps.Clone(s.devices)
-	s.devices, s.sites = make(map[change.DeviceID]*device, len(list)), make([]change.DeviceID, len(list))
+	known, sites := s.devices, s.sites[:len(s.sites):len(s.sites)] // others hold the list
+	if u.whole {
+		s.devices, sites = make(map[change.DeviceID]*device, len(list)), nil
+	}
 	for i := range list {
 		d := &list[i]
-		d.served = max(d.served, to.presumed)
+		d.served = max(d.served, u.to.presumed)
 		if k := known[d.id]; k != nil {
 			d.served, d.horizon, d.pulling = max(d.served, k.served), k.horizon, k.pulling
 		}
-		s.devices[d.id], s.sites[i] = d, d.id
+		if s.devices[d.id] = d; d.site == int64(len(sites))+1 {
+			sites = append(sites, d.id)
+		}
 	}
-	s.state = st
+	s.state, s.sites = st, sites
 	if st.head != old.head {
 		close(s.moved)
 		s.moved = make(chan struct{})

@@ -24,16 +24,32 @@ type device struct {
 	pulling bool       // horizon is set
 }
 
+const selectDevices = `SELECT site, id, owner, name, lsn, acked, heard, served, put, contact FROM _velosync_device `
+
+// scan reads a row of selectDevices.
+func (d *device) scan(row []driver.Value) error {
+	if !readID(row[1], d.id[:]) || !readID(row[3], d.name[:]) {
+		return fmt.Errorf("device %v: its id or name has not 16 bytes", row[0])
+	}
+	d.site, d.owner, d.lsn = row[0].(int64), Owner(row[2].(string)), change.LSN(row[4].(int64))
+	d.acked, d.heard, d.served = change.Seq(row[5].(int64)), change.LSN(row[6].(int64)), change.Seq(row[7].(int64))
+	d.put, d.contact = row[8].(int64), row[9].(int64)
+	return nil
+}
+
+// readDevice reads a device by its site.
+func readDevice(c *vsql.Conn, site int64) (d device, err error) {
+	err = c.Query(selectDevices+`WHERE site = ?`, []driver.Value{site}, d.scan)
+	return d, err
+}
+
 // readDevices reads all devices, by site.
 func readDevices(c *vsql.Conn) (devices []device, err error) {
-	err = c.Query(`SELECT site, id, owner, name, lsn, acked, heard, served, put, contact FROM _velosync_device ORDER BY site`, nil, func(row []driver.Value) error {
+	err = c.Query(selectDevices+`ORDER BY site`, nil, func(row []driver.Value) error {
 		var d device
-		if !readID(row[1], d.id[:]) || !readID(row[3], d.name[:]) {
-			return fmt.Errorf("device %v: its id or name has not 16 bytes", row[0])
+		if err := d.scan(row); err != nil {
+			return err
 		}
-		d.site, d.owner, d.lsn = row[0].(int64), Owner(row[2].(string)), change.LSN(row[4].(int64))
-		d.acked, d.heard, d.served = change.Seq(row[5].(int64)), change.LSN(row[6].(int64)), change.Seq(row[7].(int64))
-		d.put, d.contact = row[8].(int64), row[9].(int64)
 		if d.site != int64(len(devices))+1 {
 			return fmt.Errorf("device %v is number %d, want %d", d.id, d.site, len(devices)+1)
 		}

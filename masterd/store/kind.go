@@ -58,6 +58,9 @@ func (o *origin) attach(c *vsql.Conn) error {
 	copy(at.stamp[:], stamp)
 	o.setPlace(at)
 	o.run, o.kinds = "", nil
+	if err := checkKinds(c); err != nil {
+		return err
+	}
 	script := []string{`CREATE TEMP TABLE _velosync_changed (kind TEXT, k1, k2)`,
 		noteTrigger(rowTable, "DELETE", "OLD", []string{"feed"})}
 	for _, k := range kindKeys {
@@ -81,6 +84,20 @@ func (o *origin) attach(c *vsql.Conn) error {
 			noteTrigger(k.name, "DELETE", "OLD", k.key))
 	}
 	return c.Script(strings.Join(script, ";\n"))
+}
+
+// checkKinds refuses a file with a table of ours that would not come to the database.
+func checkKinds(c *vsql.Conn) error {
+	known := map[string]bool{rowTable: true, "_velosync_cache": true}
+	for _, k := range kindKeys {
+		known[k.name] = true
+	}
+	return c.Query(`SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name LIKE '\_velosync\_%' ESCAPE '\'`, nil, func(row []driver.Value) error {
+		if name := row[0].(string); !known[name] {
+			return fmt.Errorf("the table %s is of no kind that is kept in a database", name)
+		}
+		return nil
+	})
 }
 
 // noteTrigger returns a trigger that notes the key of a row that changes. No key changes.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -266,6 +267,49 @@ func TestPostgres_disturbed(t *testing.T) {
 	}
 }
 
+// TestPostgres_restored: a cache that is newer than the database, or of another history, is
+// filled anew, however far the database has come since.
+func TestPostgres_restored(t *testing.T) {
+	server := pgtest.Start(t)
+	for _, since := range []int{0, 2, 5} { // pushes after the restore, of which the cache knows nothing
+		now, backup := fmt.Sprint("now", since), fmt.Sprint("backup", since)
+		cache, other, fresh := t.TempDir(), t.TempDir(), t.TempDir()
+		p := pusher{id: 1, schema: docsSchema(t)}
+		push := func(p *pusher, e store.Engine, keys ...string) error {
+			for _, key := range keys {
+				if err := p.push(t.Context(), e, key); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		engine := openPostgres(t, server.URL(now), cache)
+		if err := push(&p, engine, "a"); err != nil {
+			t.Fatal(err)
+		}
+		server.Copy(now, backup)
+		if err := push(&p, engine, "b", "c"); err != nil {
+			t.Fatal(err)
+		}
+		if err := engine.Close(); err != nil {
+			t.Fatal(err)
+		}
+		q := pusher{id: 2, schema: p.schema}
+		if err := push(&q, openPostgres(t, server.URL(backup), other), []string{"v", "w", "x", "y", "z"}[:since]...); err != nil {
+			t.Fatal(err)
+		}
+		engine = openPostgres(t, server.URL(backup), cache)
+		want := fileOf(t, openPostgres(t, server.URL(backup), fresh), fresh)
+		if got := fileOf(t, engine, cache); got != want {
+			t.Errorf("%d pushes after the restore, the old cache holds\n%s\na new one\n%s", since, got, want)
+		}
+		var restored *store.RestoredError
+		if err := push(&p, engine, "d"); !errors.As(err, &restored) || restored.Common != 1 {
+			t.Errorf("%d pushes after the restore, a device that saw more is told: %v", since, err)
+		}
+	}
+}
+
 // TestPostgres_longKeys: PostgreSQL's indexes take no such keys.
 func TestPostgres_longKeys(t *testing.T) {
 	url := pgtest.Start(t).URL("long")
@@ -282,6 +326,50 @@ func TestPostgres_longKeys(t *testing.T) {
 	got := fileOf(t, openPostgres(t, url, fresh), fresh)
 	if want := fileOf(t, engine, cache); got != want {
 		t.Errorf("got\n%.1000s\nwant\n%.1000s", got, want)
+	}
+}
+
+// TestPostgres_v1: what clients of protocol v1 are known by goes from one masterd to another.
+func TestPostgres_v1(t *testing.T) {
+	url := pgtest.Start(t).URL("v1")
+	engines := []store.Engine{openPostgres(t, url, t.TempDir()), openPostgres(t, url, t.TempDir())}
+	clock := map[string]change.Clock{"x": {}, "y": {}}
+	seen := map[string]change.Seq{}
+	for n := range 8 {
+		name := []string{"x", "y"}[n/2%2]
+		space, err := engines[n%2].Space(t.Context(), "default")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := clock[name]
+		c[name]++
+		answer, err := space.(store.V1).SyncV1(t.Context(), "", &store.V1Push{Device: name, Head: change.LSN(c[name]), Raise: 1, MaxPull: 1 << 20,
+			Records: []store.V1Record{{ID: "a", Name: "a", Embedding: make([]byte, 16), Metadata: fmt.Sprintf(`{"n":%d}`, n), Updated: float64(n), Clock: maps.Clone(c)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(answer.Rejected) > 0 || answer.Applied != 1 {
+			t.Errorf("push %d of %s: %+v", n, name, answer)
+		}
+		for _, r := range answer.Pull {
+			for site, count := range r.Clock {
+				c[site] = max(c[site], count)
+			}
+		}
+		seen[name] = answer.Seq
+		if _, _, err := space.(store.V1).AckV1(t.Context(), "", name, answer.Seq, change.LSN(c[name])); err != nil {
+			t.Error(err)
+		}
+	}
+	for i, e := range engines {
+		space, err := e.Space(t.Context(), "default")
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := space.(store.V1).StatsV1(t.Context())
+		if err != nil || st.Live != 1 || len(st.Devices) != 2 || st.Devices[0].Acked != seen["x"] || st.Devices[1].Acked != seen["y"] {
+			t.Errorf("masterd %d: %+v, %v", i, st, err)
+		}
 	}
 }
 

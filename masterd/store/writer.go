@@ -173,9 +173,9 @@ func (s *space) commitGroup(group []*job) {
 		err = fmt.Errorf("store: write space %q: %w", s.name, err)
 		fail(err)
 		s.log.Error("write failed, nothing of it is applied", "jobs", len(group), "err", err)
-		if !busy(err) {
+		if !busy(err) && (s.origin == nil || inFile(err)) {
 			// What the connection, and the file, are in now is not known: read it anew.
-			s.writer.failed = true
+			s.writer.failed = s.origin == nil // a cache that loses commits catches up
 			if err := s.closeWriter(); err != nil {
 				s.log.Warn("close after a failed write", "err", err)
 			}
@@ -188,6 +188,13 @@ func (s *space) commitGroup(group []*job) {
 func busy(err error) bool {
 	var e sqlite3.Error
 	return errors.As(err, &e) && (e.Code == sqlite3.ErrBusy || e.Code == sqlite3.ErrLocked)
+}
+
+// inFile reports whether SQLite had an error, or the transaction is in no known state.
+func inFile(err error) bool {
+	var e sqlite3.Error
+	var lost *lostError
+	return errors.As(err, &e) || errors.As(err, &lost)
 }
 
 // fatal reports whether an error says more than that a statement has failed: the disk is

@@ -31,16 +31,18 @@ type Server struct {
 	bin  string // where its programs are
 	dir  string // of data and socket
 	user *syscall.Credential
+	set  []string // settings
 
 	mu      sync.Mutex
 	process *exec.Cmd
 	exited  chan struct{}
 }
 
-// Start starts a server, which ends with the test. What it commits survives Kill, and no power cut.
-func Start(t testing.TB) *Server {
+// Start starts a server, which ends with the test. What it commits survives Restart, and no
+// power cut unless a setting is "fsync=on".
+func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s := &Server{t: t}
+	s := &Server{t: t, set: append([]string{"listen_addresses=", "fsync=off", "full_page_writes=off", "autovacuum=off", "max_connections=300"}, settings...)}
 	s.bin = programs(t)
 	var err error
 	if s.dir, err = os.MkdirTemp("", "pgtest"); err != nil { // t.TempDir() may be too long for a socket's name
@@ -113,7 +115,11 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 // start starts the server and returns when it takes connections.
 func (s *Server) start() {
 	s.t.Helper()
-	c := s.command("postgres", "-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off", "-c", "max_connections=300")
+	args := []string{"-D", s.data(), "-k", s.dir}
+	for _, x := range s.set {
+		args = append(args, "-c", x)
+	}
+	c := s.command("postgres", args...)
 	errors, err := c.StderrPipe()
 	if err != nil {
 		s.t.Fatal(err)
