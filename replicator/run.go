@@ -19,6 +19,10 @@ import (
 // read of a counter in memory.
 const pollEvery = 100 * time.Millisecond
 
+// foldAfter is how long the vector indexes wait when rows came, so that rounds that follow
+// each other go first.
+const foldAfter = 10 * time.Millisecond
+
 // Run syncs until ctx ends, then returns nil: at Wake, when another process has written,
 // when the master has news, and otherwise as Options.Interval says. Between rounds it takes
 // changed rows into the vector indexes of the file, a few at a time. It returns early only
@@ -38,11 +42,13 @@ func (r *Replicator) Run(ctx context.Context) error {
 	defer idle.Stop()
 	var waiting time.Time     // until then the master is left alone
 	var version, synced int64 // of the file: when it was polled, and as a round began
-	due, unfolded := true, true
+	due := true
+	fold := time.NewTimer(0)
+	defer fold.Stop()
 	for {
 		if due && !time.Now().Before(waiting) {
 			due = false
-			unfolded = true // what it applies does not move the version
+			fold.Reset(foldAfter)
 			synced, _ = r.poll(synced)
 			round, err := r.Sync(ctx)
 			switch {
@@ -81,10 +87,16 @@ func (r *Replicator) Run(ctx context.Context) error {
 		case <-poll.C:
 			v, pending := r.poll(version)
 			due = due || v != version && pending
-			unfolded = unfolded || v != version
+			if v != version {
+				fold.Reset(foldAfter)
+			}
 			version = v
-			if unfolded && !due {
-				unfolded = r.fold()
+		case <-fold.C:
+			// Half of the time is for others: while more rows come than that takes in, the
+			// changed rows gather, and searches, which read all of them, fold as well.
+			began := time.Now()
+			if r.fold() {
+				fold.Reset(max(foldAfter, time.Since(began)))
 			}
 		}
 	}
