@@ -164,8 +164,16 @@ func TestCounter_everyWayToWrite(t *testing.T) {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
 	t.Logf("VELOSYNC_SEED=%d repeats this", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
-	_, a, b := pair(t, views, trackViews, `INSERT INTO views VALUES ('p', 'a', 10, 1), ('q', 'b', 20, 2)`)
+	for _, compact := range []int{0, 3} {
+		t.Run(fmt.Sprint("compacted above ", compact), func(t *testing.T) { writeEveryWay(t, rand.New(rand.NewPCG(seed, 0)), compact) })
+	}
+}
+
+func writeEveryWay(t *testing.T, rnd *rand.Rand, compact int) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", func(o *replicator.Options) { o.CompactAbove = compact }), newDevice(t, m, "b", nil)
+	a.exec(views, trackViews, `INSERT INTO views VALUES ('p', 'a', 10, 1), ('q', 'b', 20, 2)`)
+	settle(a, b)
 	for round := range 12 {
 		for range 1 + rnd.IntN(6) {
 			id, v := "pq"[rnd.IntN(2):][:1], rnd.IntN(50)

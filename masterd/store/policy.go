@@ -87,8 +87,9 @@ func (w *rowWrite) blend() (reason string, err error) {
 		return "", err
 	}
 	for _, x := range w.out.Took {
+		// A delete that claims to have taken what can't be stops nobody from making the row anew.
 		if reason := w.step(w.old, x); reason != "" {
-			return reason, nil
+			w.old[w.table.registers[x.Reg][0]] = int64(0)
 		}
 	}
 	w.blended = w.edited(w.out.Blend)

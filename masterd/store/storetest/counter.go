@@ -88,6 +88,21 @@ func testCounters(t *testing.T, c Config) {
 		agree(t, a, b)
 		is(a, 4)
 	})
+	t.Run("a delete that claims to have taken what can't be stops nobody", func(t *testing.T) {
+		_, a, b := countsPair(t, c)
+		parts := a.request(del("counts", "k"))
+		parts[0].Blocks[0].Stamps[0].Steps[0].By = 1<<63 - 1
+		pull, err := a.send(parts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.finish(pull)
+		b.sync()
+		b.sync(put("counts", "k", counted(4)))
+		agree(t, a, b)
+		is(a, 4)
+		b.heard()
+	})
 	t.Run("by its value a counter is a column like others", func(t *testing.T) {
 		_, a, b := countsPair(t, c)
 		a.sync(put("counts", "k", values{"n": int64(40)}).byValue())
