@@ -1,6 +1,7 @@
 package replicator_test
 
 import (
+	"bufio"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -35,6 +37,7 @@ type child struct {
 	// DieAt is the point, from 1: of a replicator the step of its round, of a master the
 	// request, counted twice, before and after it is handled. 0: it lives.
 	DieAt int
+	out   *os.File // its standard output, or nil
 	// Script of the app, whose statements are run one by one; DieAt counts them.
 	Script []string
 }
@@ -51,6 +54,9 @@ func (c child) start(t *testing.T) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+string(text))
 	cmd.Stderr = t.Output()
+	if c.out != nil {
+		cmd.Stdout = c.out
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +75,25 @@ func (c child) run(t *testing.T) (killed bool) {
 		t.Fatalf("%s: %v", c.Role, err)
 	}
 	return false
+}
+
+// startMaster starts a child that is a master, and waits until it listens. kill ends it as
+// SIGKILL does.
+func (c child) startMaster(t *testing.T) (address string, kill func()) {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	c.out = write
+	cmd := c.start(t)
+	write.Close()
+	address, err = bufio.NewReader(read).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the master does not listen: %v", err)
+	}
+	return strings.TrimSpace(address), func() { _ = cmd.Process.Signal(syscall.SIGKILL); _ = cmd.Wait() }
 }
 
 // childMain is main of a child.
@@ -134,7 +159,7 @@ func (c child) serve() error {
 			select {}
 		}
 	}
-	fmt.Println("listening")
+	fmt.Println(l.Addr()) // the parent waits for it
 	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		die()
 		held := httptest.NewRecorder() // what is done is done, and nothing is sent yet

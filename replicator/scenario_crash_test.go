@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -133,26 +131,14 @@ func TestScenario_35_kill(t *testing.T) {
 		}
 	})
 	t.Run("master", func(t *testing.T) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		listen := l.Addr().String()
-		l.Close()
 		dir := t.TempDir()
-		m := &masterdtest.Master{URL: "http://" + listen, Space: "default", Dir: dir}
-		up := func(dieAt int) (stop func()) {
-			cmd := child{Role: "master", File: dir, Listen: listen, DieAt: dieAt}.start(t)
-			for range 2000 {
-				if c, err := net.Dial("tcp", listen); err == nil {
-					c.Close()
-					break
-				}
-				time.Sleep(5 * time.Millisecond)
-			}
-			return func() { _ = cmd.Process.Signal(syscall.SIGKILL); _ = cmd.Wait() }
+		listen, stop := child{Role: "master", File: dir, Listen: "127.0.0.1:0"}.startMaster(t)
+		defer func() { stop() }()
+		m := &masterdtest.Master{URL: "http://" + listen, Space: "default", Dir: dir} // for those who read its file
+		up := func(dieAt int) func() {
+			_, stop := child{Role: "master", File: dir, Listen: listen, DieAt: dieAt}.startMaster(t)
+			return stop
 		}
-		stop := up(0)
 		open := func(name string) *device {
 			return openDevice(t, replicator.Options{Master: m.URL, Name: name}, func(o *replicator.Options) { o.Parts, o.Log = capture.Limits{Rows: 2}, quiet })
 		}
@@ -186,7 +172,6 @@ func TestScenario_35_kill(t *testing.T) {
 			}
 			points++
 		}
-		stop()
 		if points < 8 { // two of each part, page, push and ack
 			t.Errorf("%d points", points)
 		}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,19 +98,24 @@ func TestScenario_44_switchedOnInPlace(t *testing.T) {
 // writers write to a table of a device's file, as an application with its own connections
 // and as the sqlite3 shell.
 type writers struct {
-	t       *testing.T
-	end     chan struct{}
-	all     sync.WaitGroup
-	count   atomic.Int64
-	longest atomic.Int64
+	end chan struct{}
+	all sync.WaitGroup
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	count   int64
+	longest time.Duration
+	running int
 }
 
 func startWriters(t *testing.T, d *device, table string, rows int) *writers {
-	w := &writers{t: t, end: make(chan struct{})}
+	w := &writers{end: make(chan struct{}), running: 3}
+	w.changed = sync.NewCond(&w.mu)
 	db := openFile(t, d.file)
 	for n := range 2 {
 		dice := rand.New(rand.NewPCG(44, uint64(n)))
 		w.all.Go(func() {
+			defer w.ended()
 			for i := 0; ; i++ {
 				select {
 				case <-w.end:
@@ -140,6 +144,7 @@ func startWriters(t *testing.T, d *device, table string, rows int) *writers {
 		})
 	}
 	w.all.Go(func() {
+		defer w.ended()
 		for i := 0; ; i++ {
 			select {
 			case <-w.end:
@@ -169,18 +174,26 @@ func inTransaction(db *sql.DB, statements []string) error {
 }
 
 func (w *writers) wrote(took time.Duration) {
-	w.count.Add(1)
-	for {
-		old := w.longest.Load()
-		if int64(took) <= old || w.longest.CompareAndSwap(old, int64(took)) {
-			return
-		}
-	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count++
+	w.longest = max(w.longest, took)
+	w.changed.Broadcast()
 }
 
-// until returns after n more writes.
+func (w *writers) ended() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running--
+	w.changed.Broadcast()
+}
+
+// until returns after n more writes, or when a writer failed.
 func (w *writers) until(n int64) {
-	for want := w.count.Load() + n; w.count.Load() < want && !w.t.Failed(); time.Sleep(time.Millisecond) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for want := w.count + n; w.count < want && w.running == 3; {
+		w.changed.Wait()
 	}
 }
 
@@ -188,7 +201,7 @@ func (w *writers) until(n int64) {
 func (w *writers) stop() (writes int64, longest time.Duration) {
 	close(w.end)
 	w.all.Wait()
-	return w.count.Load(), time.Duration(w.longest.Load())
+	return w.count, w.longest
 }
 
 // TestScenario_45_poisonRow: a row that others can't take is parked alone, on whichever side
