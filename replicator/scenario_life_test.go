@@ -535,7 +535,8 @@ func spaceStats(t *testing.T, m *masterdtest.Master) store.Stats {
 // again, while others write; they come to an end, and nobody sees half of it.
 func TestScenario_33_firstSyncCut(t *testing.T) {
 	rows := sized(3000, 1_000_000)
-	m := masterdtest.New(t, masterdtest.Options{Store: store.Options{PageRows: rows / 10}})
+	part := min(rows/10, 10_000) // the most rows that a message may have
+	m := masterdtest.New(t, masterdtest.Options{Store: store.Options{PageRows: part}})
 	// worse returns a line that is cut at each request in turn; in the full test a hundred
 	// times, most of them early.
 	worse := func(s *switchboard) {
@@ -546,7 +547,7 @@ func TestScenario_33_firstSyncCut(t *testing.T) {
 				if early := sized(0, 90); tries < early {
 					limit = 1 + tries%2
 				} else {
-					limit = 2 + tries - early
+					limit = 2 + (tries-early)*sized(1, 12) // a push of a million rows has 100 parts
 				}
 				return errors.New("answer lost")
 			}
@@ -570,7 +571,7 @@ func TestScenario_33_firstSyncCut(t *testing.T) {
 		return 0
 	}
 	lossy := func(s *switchboard) func(o *replicator.Options) {
-		return func(o *replicator.Options) { o.Transport, o.Parts.Rows = s, rows/10 }
+		return func(o *replicator.Options) { o.Transport, o.Parts.Rows = s, part }
 	}
 	sa, sb := &switchboard{}, &switchboard{}
 	worse(sa)
