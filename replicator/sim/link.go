@@ -60,6 +60,15 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 	if d.requests++; d.requests > mostRequests {
 		w.fail("%s: a round has no end", d)
 	}
+	if off, arrives := w.isOff(d); off {
+		w.work("messages cut off", 1)
+		w.say("%s is cut off", d)
+		if !arrives {
+			return nil, errUnsent
+		}
+		w.master.deliver(q)
+		return nil, errLost
+	}
 	if q = w.o.mutant.request(w, q); w.calm {
 		return respond(r, w.o.mutant.answer(w, q, w.master.deliver(q))), nil
 	}

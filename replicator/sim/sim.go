@@ -134,6 +134,7 @@ type world struct {
 	master  *master
 	opened  []*disk.Disk
 	late    []request // may arrive again
+	cutOff  partition
 
 	events    []*event // by id
 	versions  map[cell]map[string]*event
@@ -211,7 +212,7 @@ func (w *world) run() {
 		w.say("%s", w.life)
 	}
 	w.master = newMaster(w)
-	n := 2 + w.rng.IntN(4)
+	n := w.drawDevices()
 	for i := range n {
 		w.devices = append(w.devices, newDevice(w, i, i == 0 || w.chance(.5)))
 	}
@@ -219,7 +220,10 @@ func (w *world) run() {
 	for _, step := range w.steps() {
 		w.begin(step)
 		w.tick()
-		w.act()
+		w.partitionBegins()
+		for range 1 + len(w.devices)/10 {
+			w.act()
+		}
 		w.devices[w.rng.IntN(len(w.devices))].jump(.1, "at rest")
 		if w.o.Life && w.chance(.3) {
 			w.live()
