@@ -31,6 +31,8 @@ type device struct {
 	skew     int64      // its clock's, ms
 	busy     bool       // in a round
 	requests int        // of the round
+	twinned  bool       // a second replicator is in a round
+	locked   bool       // the replicator keeps a second one off
 
 	r   *replicator.Replicator
 	app *vsql.Conn // nil: closed
@@ -81,6 +83,7 @@ type mutation struct {
 type snapshot struct {
 	rows  map[string][]*event
 	log   []mutation
+	seen  change.Seq
 	acked change.LSN
 	last  change.LSN
 	regs  change.Bits // that the device had
@@ -115,13 +118,9 @@ func (d *device) now() time.Time { return time.UnixMilli(d.w.now + d.skew) }
 
 func (d *device) open() {
 	w := d.w
-	quiet := slog.New(slog.DiscardHandler)
-	r, err := replicator.New(d.file, replicator.Options{
-		Master: "http://localhost", Space: space, Transport: &link{d}, Now: d.now, Random: w.random, Log: quiet,
-		Step: d.stepOf, Parts: capture.Limits{Rows: w.shape.parts}, CompactAbove: w.shape.compact,
-	})
+	r, err := replicator.New(d.file, d.options())
 	w.must(err, fmt.Sprintf("open the replicator of %s", d))
-	d.r = r
+	d.r, d.locked = r, true
 	c, err := driver.NewConnector(d.file)
 	w.must(err, "read the file's name")
 	conn, err := c.Connect(context.Background())
@@ -132,6 +131,14 @@ func (d *device) open() {
 	}
 	if d.id.IsZero() {
 		d.id, _, _ = d.state()
+	}
+}
+
+// options are those of the device's replicator.
+func (d *device) options() replicator.Options {
+	return replicator.Options{
+		Master: "http://localhost", Space: space, Transport: &link{d}, Now: d.now, Random: d.w.random, Log: slog.New(slog.DiscardHandler),
+		Step: d.stepOf, Parts: capture.Limits{Rows: d.w.shape.parts}, CompactAbove: d.w.shape.compact,
 	}
 }
 
@@ -382,6 +389,7 @@ func (d *device) stepOf(name string) error {
 		if w.chance(.06) {
 			w.others(d, name)
 		}
+		d.twin(name)
 		if w.chance(.01) {
 			w.fault("master restarted during a round")
 			w.master.crash()
@@ -395,7 +403,7 @@ func (d *device) stepOf(name string) error {
 	if name == "begin" {
 		d.mend()
 		d.parts = nil
-		d.begun = snapshot{rows: make(map[string][]*event), log: slices.Clone(d.log), acked: d.acked, last: d.last, regs: d.written()}
+		d.begun = snapshot{rows: make(map[string][]*event), log: slices.Clone(d.log), seen: d.seen, acked: d.acked, last: d.last, regs: d.written()}
 		for key, row := range d.rows {
 			d.begun.rows[key] = row
 		}

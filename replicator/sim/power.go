@@ -131,7 +131,7 @@ func (d *device) goBack() {
 	}
 	back := d.pasts[at].clone()
 	back.r, back.app, back.skew, back.pasts = d.r, d.app, d.skew, d.pasts[:at+1]
-	back.cut, back.busy, back.fault = true, false, ""
+	back.cut, back.locked, back.busy, back.twinned, back.fault = true, true, false, false, ""
 	*d = back
 }
 

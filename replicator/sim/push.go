@@ -14,8 +14,8 @@ func (d *device) checkPush(p *change.Push) {
 	if p.More {
 		return
 	}
-	if p.Seen != d.seen || p.Through != max(d.begun.last, d.begun.acked) {
-		w.fail("%s pushes with seen %d, through %d, want %d, %d", d, p.Seen, p.Through, d.seen, d.begun.last)
+	if p.Seen != d.begun.seen || p.Through != max(d.begun.last, d.begun.acked) {
+		w.fail("%s pushes with seen %d, through %d, want %d, %d", d, p.Seen, p.Through, d.begun.seen, d.begun.last)
 	}
 	w.withLater[p.Schema] = d.begun.regs == w.shape.all()
 	if d.reconciling() {
