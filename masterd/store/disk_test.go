@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -63,5 +64,29 @@ func TestWriter_failedSync(t *testing.T) {
 	_, s = openTest(t, cut, Options{})
 	if got, _ := s.Head(); got != want {
 		t.Errorf("after a power cut the head is %d, want %d", got, want)
+	}
+}
+
+// TestWriter_failedOpening: each write of a space's making fails once. It does not keep the
+// space locked.
+func TestWriter_failedOpening(t *testing.T) {
+	dir := t.TempDir()
+	d, err := disk.New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	for after, failed := 0, 1; failed > 0; after++ {
+		e, err := OpenSQLite(filepath.Join(dir, fmt.Sprint(after)), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Fail(disk.Fault{Ops: disk.Write | disk.Sync, After: after, Times: 1})
+		_, broken := e.Space(context.Background(), "notes")
+		failed = d.Heal()
+		_, err = e.Space(context.Background(), "notes")
+		if err := errors.Join(err, e.Close()); err != nil {
+			t.Errorf("after write %d failed, with %v: %v", after, broken, err)
+		}
 	}
 }

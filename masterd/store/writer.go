@@ -236,6 +236,8 @@ func (s *space) openWriter(create bool) error {
 	}
 	c, err := s.openConn(create)
 	if err != nil {
+		err = errors.Join(err, s.writer.lock.release())
+		s.writer.lock = nil
 		return err
 	}
 	s.writer.conn = c
