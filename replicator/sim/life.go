@@ -205,6 +205,7 @@ func (d *device) restore(c *fileCopy) {
 	place, disk := d.file, d.disk
 	*d = c.d.clone()
 	d.file, d.disk = place, disk
+	delete(w.sent, sender{d.n, d.id})
 	d.open()
 	d.look("restored")
 }

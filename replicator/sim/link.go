@@ -55,7 +55,8 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	w.work(kind+" requests", 1)
 	if q.push != nil {
-		w.sent[q.push.Device] = max(w.sent[q.push.Device], q.push.Through)
+		s := sender{d.n, q.push.Device}
+		w.sent[s] = max(w.sent[s], q.push.Through)
 	}
 	if d.requests++; d.requests > mostRequests {
 		w.fail("%s: a round has no end", d)

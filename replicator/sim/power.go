@@ -54,6 +54,12 @@ func (d *device) remember() {
 	d.pasts = append(d.pasts, p)
 }
 
+// A sender is a file under one of its ids.
+type sender struct {
+	n  int
+	id change.DeviceID
+}
+
 // A stand is what tells the commits of a device apart.
 type stand struct {
 	id                 change.DeviceID
@@ -108,7 +114,7 @@ func (d *device) cutPower() {
 func (d *device) goBack() {
 	w := d.w
 	is := d.readStand()
-	if sent := w.sent[is.id]; is.last < sent {
+	if sent := w.sent[sender{d.n, is.id}]; is.last < sent {
 		w.fail("%s, after a power cut: its log ends at lsn %d, and it has sent a push through %d: the next mutation gets an lsn that the master knows", d, is.last, sent)
 	}
 	at := len(d.pasts) - 1

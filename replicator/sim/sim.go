@@ -118,10 +118,10 @@ type world struct {
 	dir      string
 	shape    shape
 	clocks   wrongness
-	disks    bool                           // disks fail, and the power
-	sent     map[change.DeviceID]change.LSN // up to which each device has sent its log
-	vanished set                            // events that a power cut took
-	life     *life                          // nil: no file goes back in time
+	disks    bool                  // disks fail, and the power
+	sent     map[sender]change.LSN // up to which each has sent its log
+	vanished set                   // events that a power cut took
+	life     *life                 // nil: no file goes back in time
 
 	now     int64 // unix ms, as all agree on it but for their skew
 	writes  int64 // numbers the values written
@@ -167,7 +167,7 @@ func Run(seed int64, o Options) (result Result, err error) {
 		random: rand.NewChaCha8(key),
 		now:    1_700_000_000_000,
 		digest: sha256.New(), versions: make(map[cell]map[string]*event), deletes: make(map[deleteName]*event), transacts: make(map[int][]*event), withLater: make(map[[32]byte]bool),
-		sent: make(map[change.DeviceID]change.LSN),
+		sent: make(map[sender]change.LSN),
 	}
 	w.result = Result{Faults: make(map[string]int), Work: make(map[string]int), Conflicts: make(map[string]int)}
 	defer func() {
