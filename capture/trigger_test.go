@@ -75,6 +75,7 @@ func TestTriggers_evict(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDevice(t, tt.table+`; SELECT velosync_track('u');`+tt.before+`;`+tt.script)
 			edits := pendingOf(t, d)
+			told := false
 			for _, e := range edits {
 				row, err := d.readRow(d.tables[0], e, false)
 				if err != nil {
@@ -83,6 +84,10 @@ func TestTriggers_evict(t *testing.T) {
 				if want := e.key.value() == tt.gone; row.gone != want {
 					t.Errorf("row %v: gone = %t, want %t", e.key.value(), row.gone, want)
 				}
+				told = told || row.gone
+			}
+			if !told {
+				t.Errorf("row %s is gone, and nothing is pending of it", tt.gone)
 			}
 		})
 	}

@@ -80,6 +80,7 @@ func TestMerge(t *testing.T) {
 		{"a delete and a lighter edit", []Edit{first, update(2, 1, 1, 0), remove(3, 1, 5)}, "211 deleted", []string{"update-lost-to-delete 2"}},
 		{"an edit that has seen the delete", []Edit{first, remove(2, 1, 0), update(3, 2, 0, 0, 1, 2)}, "333", nil},
 		{"a heavier edit that has not", []Edit{first, remove(2, 1, 1), update(3, 1, 5, 0)}, "311", []string{"delete-lost 2"}},
+		{"one that keeps nothing outranks no delete", []Edit{update(1, 0, 9, 0, 1, 2), remove(2, 1, 1), update(3, 0, 5, 0)}, "111 deleted", []string{"update-lost 3"}},
 		{"a delete of a row that never came", []Edit{remove(1, 0, 0)}, "none", nil},
 		{"a part of a row that is not known", []Edit{update(1, 0, 0, 1)}, "none", []string{"lost-to-forgotten-delete 1"}},
 		{"two deletes agree", []Edit{first, remove(2, 1, 0), remove(3, 1, 0)}, "111 deleted", nil},

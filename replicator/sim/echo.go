@@ -21,6 +21,9 @@ func (m *master) checkEcho(d *device, a *answer) {
 	}
 	for i := range p.Blocks {
 		b := &p.Blocks[i]
+		if !w.ofNotes(b) {
+			continue
+		}
 		for j := range b.Keys {
 			key, ok := w.shape.rows[textOf([]change.Value{b.Keys[j]})]
 			if !ok { // of the other table
