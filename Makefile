@@ -58,7 +58,7 @@ check:
 
 # The end-to-end runs are among these: replicator/velosync builds both commands and runs them.
 unit: setup
-	$(GO) test -race -timeout 15m ./...
+	$(GO) test -race -timeout 30m ./...
 
 asan:
 	$(GO) test -asan -timeout 10m ./sqlfuncs
