@@ -73,7 +73,7 @@ func TestTriggers_evict(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := newDevice(t, tt.table+`; SELECT velosync_track('u');`+tt.before+`;`+tt.script)
+			d := newDevice(t, tt.table+`; SELECT velosync_track('u');`+tt.before+`; DELETE FROM _velosync_wal;`+tt.script)
 			edits := pendingOf(t, d)
 			told := false
 			for _, e := range edits {
