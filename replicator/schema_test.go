@@ -2,10 +2,12 @@ package replicator_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/velosync/velosync/masterd/masterdtest"
+	"github.com/velosync/velosync/replicator"
 )
 
 func TestScenario_26_AddColumnOnOneDeviceFirst(t *testing.T) {
@@ -357,4 +359,51 @@ func TestScenario_26_SameColumnOfTheWholeRow(t *testing.T) {
 	a.want(all, "x tea 01 b\ny soup 02 b")
 	b.want(all, a.rows(all))
 	a.want(`SELECT "key", json_extract(mine, '$.model'), json_extract(theirs, '$.model') FROM velosync_conflicts`, "x a b")
+}
+
+// A row is deleted while the round goes on that brings a new column: the delete knew of
+// that column what it knew of the row, as one before the round does. What is written there
+// anew did not know it.
+func TestScenario_26_DeleteWhileTheColumnComes(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprintf("made again %v", again), func(t *testing.T) {
+			m := masterdtest.New(t, masterdtest.Options{})
+			during := func() {}
+			a := newDevice(t, m, "a", nil)
+			b := newDevice(t, m, "b", func(o *replicator.Options) {
+				o.Step = func(step string) error {
+					if f := during; step == "apply" {
+						during = func() {}
+						f()
+					}
+					return nil
+				}
+			})
+			const column = `ALTER TABLE notes ADD COLUMN lang TEXT`
+			a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
+			a.sync()
+			b.sync()
+			a.exec(column, `UPDATE notes SET lang = 'ja'`)
+			a.sync()
+			b.sync()
+			b.exec(column)
+			during = func() { b.exec(`DELETE FROM notes WHERE id = 'x'`) }
+			b.sync()
+			if again {
+				b.exec(`INSERT INTO notes VALUES ('x', 'coffee', 'black', 1, 'it')`)
+			}
+			b.sync()
+			a.sync()
+			const all, conflicts = `SELECT * FROM notes`, `SELECT kind, mine, theirs FROM velosync_conflicts`
+			if again {
+				a.want(all, "x coffee black 1 it")
+				a.want(conflicts, `update-lost {"lang":"ja"} {"lang":"it"}`)
+			} else {
+				a.want(all, "")
+				a.want(conflicts, "")
+			}
+			b.want(all, a.rows(all))
+			b.want(conflicts, "")
+		})
+	}
 }
