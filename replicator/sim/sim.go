@@ -42,6 +42,8 @@ type Options struct {
 	// Life lets files go back in time; see life.
 	Life bool
 
+	// steady keeps disks from failing: which write is the one that fails can depend on threads.
+	steady bool
 	// mutant is a fault put into the network that a run has to find.
 	mutant mutant
 	// schedule is the part of the seed that is run.
@@ -206,7 +208,7 @@ func (w *world) run() {
 	w.begin(setUp)
 	w.shape = newShape(w)
 	w.clocks = w.drawWrongness()
-	w.disks = w.chance(.35)
+	w.disks = w.chance(.35) && !w.o.steady
 	if w.o.Life {
 		w.life = newLife(w)
 		w.say("%s", w.life)
@@ -314,6 +316,7 @@ func (w *world) work(kind string, n int) { w.result.Work[kind] += n }
 // say adds a line to the trace, and to the digest.
 func (w *world) say(format string, args ...any) {
 	line := fmt.Sprintf("%3d %s%s", w.step, strings.Repeat("  ", w.depth), fmt.Sprintf(format, args...))
+	line = strings.ReplaceAll(line, w.dir, "") // errors name files, and each run has its own
 	w.trace = append(w.trace, line)
 	io.WriteString(w.digest, line+"\n")
 }
