@@ -4,7 +4,7 @@ GO ?= go
 export CGO_ENABLED := 1
 
 # Seeds of the simulation in make test.
-SIM_SEEDS ?= 1000
+SIM_SEEDS ?= 300
 # How long make soak goes on, and the seed that it begins with; 0: a random one.
 SOAK_TIME ?= 20m
 SOAK_SEED ?= 0
@@ -61,10 +61,10 @@ unit: setup
 	$(GO) test -race -timeout 30m ./...
 
 asan:
-	$(GO) test -asan -timeout 10m ./sqlfuncs
+	$(GO) test -asan -timeout 30m ./sqlfuncs
 
 sim:
-	VELOSYNC_SIM_SEEDS=$(SIM_SEEDS) $(GO) test -count=1 -timeout 15m ./replicator/sim
+	VELOSYNC_SIM_SEEDS=$(SIM_SEEDS) $(GO) test -count=1 -timeout 40m ./replicator/sim
 
 short-fuzz:
 	.ci/fuzz 5s
