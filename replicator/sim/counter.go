@@ -45,7 +45,7 @@ func (w *world) ofNotes(b *change.Block) bool { return !w.shape.counts || b.Tabl
 // countUp writes a row of the table, in one of the ways that there are.
 func (x *txn) countUp() {
 	w := x.d.w
-	if !w.shape.counts || !w.chance(.5) {
+	if !w.shape.counts || w.life != nil || !w.chance(.5) {
 		return
 	}
 	key := string("xyz"[w.rng.IntN(3)])

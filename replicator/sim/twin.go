@@ -27,6 +27,7 @@ func (d *device) twin(step string) {
 	}
 	w.fault("second replicator before " + step)
 	w.say("a second replicator of %s begins", d)
+	d.healDisk("") // what has failed for a process that ends, nobody knows to mend
 	begun, parts := d.begun, d.parts
 	d.twinned = true
 	w.depth++
