@@ -141,9 +141,13 @@ func (d *device) goBack() {
 	*d = back
 }
 
-// vanish forgets an event: nobody may see it any more.
+// vanish forgets an event: nobody may see it any more, unless a copy of the file has it.
 func (w *world) vanish(e *event) {
 	w.vanished = w.vanished.with(e.id)
+	if w.o.Life {
+		w.life.gone = w.life.gone.with(e.id)
+		return
+	}
 	if e.isDelete() {
 		delete(w.deletes, deleteName{e.d.n, e.lsn})
 	} else {
