@@ -81,7 +81,6 @@ type Device struct {
 	schemaVersion int64    // of the file when tables was read
 	tablesHash    int64    // total of _velosync_table when tables was read
 	calm          int64    // schemaVersion when the user's triggers were last found harmless
-	failed        bool     // a fence failed at the disk; see renewLog
 }
 
 // A table is a tracked table as this device has it.

@@ -7,8 +7,6 @@ import (
 	"iter"
 	"slices"
 
-	sqlite3 "github.com/mattn/go-sqlite3"
-
 	"github.com/velosync/velosync/capture/change"
 	vsql "github.com/velosync/velosync/sql"
 )
@@ -84,15 +82,10 @@ func (d *Device) Begin(reader *Device, name change.Name) (*Round, error) {
 	if _, err := d.Mend(); err != nil {
 		return nil, err
 	}
-	if err := d.renewLog(); err != nil {
-		return nil, fmt.Errorf("begin a round: %w", err)
-	}
 	r := &Round{Name: name, held: make(map[rowKey]bool), reader: reader}
 	err := r.open()
 	if err == nil {
 		err = d.fence(r)
-		var e sqlite3.Error
-		d.failed = errors.As(err, &e) && e.Code == sqlite3.ErrIoErr
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("begin a round: %w", err), r.Release())
@@ -179,28 +172,6 @@ func (d *Device) fresh(seen change.Seq) (list []change.ColumnRef, err error) {
 		}
 	}
 	return list, nil
-}
-
-// renewLog brings SQLite's log into the database file, and begins it anew, where the last
-// fence failed at the disk. After a sync that failed, Linux takes what it did not write for
-// clean: commits that nobody waited for may be missing in the log on the disk, no later sync
-// would bring them, and a power cut would take all that was committed, and sent, since.
-func (d *Device) renewLog() error {
-	if !d.failed {
-		return nil
-	}
-	if err := d.c.Script("PRAGMA synchronous = FULL"); err != nil {
-		return err
-	}
-	var busy, frames, moved int
-	if _, err := d.c.Row(`PRAGMA wal_checkpoint(TRUNCATE)`, nil, &busy, &frames, &moved); err != nil {
-		return fmt.Errorf("begin the log anew after a sync that failed: %w", err)
-	}
-	if busy != 0 {
-		return errors.New("begin the log anew after a sync that failed: a reader holds it")
-	}
-	d.failed = false
-	return nil
 }
 
 func (d *Device) fence(r *Round) error {
