@@ -80,6 +80,7 @@ type Device struct {
 	tables        []*table // tracked, by name
 	schemaVersion int64    // of the file when tables was read
 	tablesHash    int64    // total of _velosync_table when tables was read
+	failed        bool     // a write or a sync has failed, see renewLog
 	calm          int64    // schemaVersion when the user's triggers were last found harmless
 }
 

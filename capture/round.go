@@ -7,6 +7,8 @@ import (
 	"iter"
 	"slices"
 
+	sqlite3 "github.com/mattn/go-sqlite3"
+
 	"github.com/velosync/velosync/capture/change"
 	vsql "github.com/velosync/velosync/sql"
 )
@@ -81,6 +83,11 @@ type HeldRow struct {
 func (d *Device) Begin(reader *Device, name change.Name) (*Round, error) {
 	if _, err := d.Mend(); err != nil {
 		return nil, err
+	}
+	if d.failed {
+		if err := d.renewLog(); err != nil {
+			return nil, err
+		}
 	}
 	r := &Round{Name: name, held: make(map[rowKey]bool), reader: reader}
 	err := r.open()
@@ -601,8 +608,30 @@ func (d *Device) Describe(name, master, space string) error {
 	return err
 }
 
+// renewLog brings the write-ahead log into the database file and begins it anew. After a
+// sync that failed, Linux takes what it did not write for clean: earlier commits of the
+// application may be missing in the log on the disk, no later fence would bring them, and a
+// power cut would take the file back behind what was sent.
+func (d *Device) renewLog() error {
+	var busy, frames, moved int
+	if _, err := d.c.Row(`PRAGMA wal_checkpoint(TRUNCATE)`, nil, &busy, &frames, &moved); err != nil {
+		return fmt.Errorf("begin the log anew after a write that failed: %w", err)
+	}
+	if busy != 0 {
+		return errors.New("begin the log anew after a write that failed: another connection holds it")
+	}
+	d.failed = false
+	return nil
+}
+
 // Failed writes down why a round did not complete, for velosync_status.
 func (d *Device) Failed(why error) error {
 	_, err := d.c.Exec(`UPDATE _velosync_sync SET last_error = ?1 WHERE last_error IS NOT ?1`, why.Error())
+	d.failed = d.failed || isDiskError(why) || isDiskError(err)
 	return err
+}
+
+func isDiskError(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && e.Code == sqlite3.ErrIoErr
 }
