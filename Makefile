@@ -4,7 +4,7 @@ GO ?= go
 export CGO_ENABLED := 1
 
 # Seeds of the simulation in make test.
-SIM_SEEDS ?= 60
+SIM_SEEDS ?= 180
 # How long make soak goes on, and the seed that it begins with; 0: a random one.
 SOAK_TIME ?= 20m
 SOAK_SEED ?= 0
@@ -19,7 +19,7 @@ help:
 	@echo 'make build   bin/masterd and bin/velosync'
 	@echo 'make extension  dist/velosync.so: vector search for the sqlite3 shell, Python and others'
 	@echo 'make test    everything that has to pass: formatting, vet, staticcheck, tests with -race,'
-	@echo '             C with the address sanitizer, 5 s of each fuzz target, 60 simulated schedules of each kind'
+	@echo '             C with the address sanitizer, 5 s of each fuzz target, 180 simulated schedules of each kind'
 	@echo 'make bench   the figures of the README, as a table'
 	@echo 'make bench-vector  vector search beside sqlite-vec, usearch, FAISS and others, with a plot'
 	@echo 'make fuzz    each fuzz target for FUZZ_TIME ($(FUZZ_TIME))'
