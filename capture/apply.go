@@ -372,6 +372,16 @@ func (a *applier) update(w *writer, row *pulledRow, key change.Value) error {
 	if err != nil {
 		return err
 	}
+	if !found && later.made && row.all && row.t.renumbers() {
+		went, err := a.d.forgetTransient(row.key)
+		if err != nil {
+			return err
+		}
+		if went {
+			delete(a.later, row.key)
+			return a.write(w, row, key)
+		}
+	}
 	if !found {
 		return nil // deleted here, and that is not shipped yet: the master will decide
 	}

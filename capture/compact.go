@@ -47,8 +47,7 @@ type edit struct {
 	key       rowKey
 	lsn       int64 // the newest mutation's
 	existence int64 // the smallest seen of any
-	made      int64 // the lsn of the insert that is the first of them; or 0
-	present   bool  // that insert is from before the table was tracked
+	birth
 	at        int64
 	weight    change.Value // of the newest delete
 	cols      change.Bits
@@ -71,6 +70,22 @@ type edit struct {
 	seen   []int64
 	newest []int64
 	count  count
+}
+
+// A birth says whether the mutations of a row begin with its insert.
+type birth struct {
+	made    int64 // the lsn of that insert, the newest if the row came and went before; or 0
+	present bool  // that insert is from before the table was tracked
+	went    bool  // the row came and went: its number is nobody's
+	known   bool
+}
+
+// add adds a log row, in the order of their lsn.
+func (b *birth) add(r logRow) {
+	if (r.op == 'I' || r.op == 'P') && (!b.known || b.went) {
+		b.made, b.present = r.lsn, r.op == 'P'
+	}
+	b.known, b.went = true, b.made != 0 && r.op == 'D'
 }
 
 // pending reads the log and compacts it, in the order of each row's newest mutation's
@@ -103,9 +118,7 @@ func (d *Device) pending(acked change.LSN) ([]*edit, error) {
 			at[k] = e
 			order = append(order, e)
 		}
-		if (r.op == 'I' || r.op == 'P') && e.mutations == 0 {
-			e.made, e.present = r.lsn, r.op == 'P'
-		}
+		e.birth.add(r)
 		e.add(r, len(t.registers))
 		if r.lsn > int64(acked) {
 			e.count.add(r, t)
@@ -354,7 +367,7 @@ func (d *Device) Compact() (gone int64, err error) {
 			if op == 'E' && v[6] != nil { // whether it counts depends on what follows it
 				apart[g.rowKey] = true
 			}
-			if x.n == 0 && (op == 'I' || op == 'P') {
+			if (op == 'I' || op == 'P') && (x.n == 0 || x.made != 0 && x.last == 'D') {
 				x.made = op
 			}
 			if op == 'E' && x.n > 0 {

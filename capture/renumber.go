@@ -114,3 +114,27 @@ func (d *Device) assign(t *table, ids []int64, next int64) error {
 	}
 	return d.c.Script(`DELETE FROM temp._velosync_number`)
 }
+
+// forgetTransient takes a row out of the log that came and went here, if that is all that the
+// log says of it. It was nobody's; the number is that of a row of another device, which this
+// row's delete does not mean.
+func (d *Device) forgetTransient(k rowKey) (bool, error) {
+	var b birth
+	err := d.c.Query(`SELECT lsn, op FROM _velosync_wal WHERE tbl = ? AND pk = ? AND op <> 'X' ORDER BY lsn`, []change.Value{k.tbl, k.value()}, func(v []change.Value) error {
+		b.add(logRow{lsn: v[0].(int64), op: v[1].(string)[0]})
+		return nil
+	})
+	if err != nil || !b.went {
+		return false, err
+	}
+	for _, q := range []string{
+		`DELETE FROM _velosync_wal WHERE tbl = ?1 AND pk = ?2 AND lsn < (SELECT max(lsn) FROM _velosync_wal)`,
+		`UPDATE _velosync_wal SET op = 'X', cols = 0, weight = NULL WHERE tbl = ?1 AND pk = ?2`,
+		`DELETE FROM _velosync_under WHERE tbl = ?1 AND pk = ?2`,
+	} {
+		if _, err := d.c.Exec(q, k.tbl, k.value()); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}

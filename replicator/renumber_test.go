@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/velosync/velosync/masterd/masterdtest"
+	"github.com/velosync/velosync/masterd/store"
 	"github.com/velosync/velosync/replicator"
 )
 
@@ -125,6 +126,63 @@ func TestRenumber_cameAndWent(t *testing.T) {
 		b.exec(`INSERT INTO lists(name) VALUES ('went')`, `UPDATE lists SET name = 'w'`, `DELETE FROM lists`)
 		equal(t, `SELECT * FROM lists`, a, b)
 		a.want(`SELECT name FROM lists`, "stays")
+	}
+}
+
+// A row that came and went while the answer to a push was on its way keeps out nobody's, nor
+// deletes it: also where one that came and went before is in the push.
+func TestRenumber_cameAndWentMeanwhile(t *testing.T) {
+	const row = `INSERT INTO lists(id, name) VALUES (1, 'went')`
+	for _, c := range []struct {
+		name           string
+		before, during []string // on a
+		theirs         []string // on b, while a asks for its second page
+		want           string
+	}{
+		{name: "in the log alone", during: []string{row, `DELETE FROM lists WHERE id = 1`}, want: "1 of b\n2 of b too"},
+		{name: "and before it", before: []string{row, `DELETE FROM lists`}, during: []string{row, `DELETE FROM lists WHERE id = 1`}, want: "1 of b\n2 of b too"},
+		{name: "and stays", before: []string{row, `DELETE FROM lists`}, during: []string{`INSERT INTO lists(id, name) VALUES (1, 'stays')`}, want: "1 of b\n2 of b too\n3 stays"},
+		{name: "theirs goes on a later page", during: []string{row, `DELETE FROM lists WHERE id = 1`}, theirs: []string{`DELETE FROM lists WHERE id = 1`}, want: "2 of b too"},
+		{name: "theirs goes on a later page, and mine stays", during: []string{`INSERT INTO lists(id, name) VALUES (1, 'stays')`}, theirs: []string{`DELETE FROM lists WHERE id = 1`},
+			want: "2 of b too\n3 stays"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := masterdtest.New(t, masterdtest.Options{Store: store.Options{PageRows: 1}})
+			var a, b *device
+			done := map[string]bool{"page": true, "apply": true}
+			a = newDevice(t, m, "a", func(o *replicator.Options) {
+				o.Step = func(step string) error {
+					if seen, ok := done[step]; ok && !seen {
+						done[step] = true
+						if step == "apply" {
+							a.exec(c.during...)
+						} else {
+							b.exec(c.theirs...)
+							b.sync()
+						}
+					}
+					return nil
+				}
+			})
+			b = newDevice(t, m, "b", nil)
+			a.exec(lists)
+			b.exec(lists)
+			a.sync()
+			b.sync()
+			b.exec(`INSERT INTO lists(name) VALUES ('of b'), ('of b too')`)
+			b.sync()
+			a.exec(c.before...)
+			clear(done)
+			done["page"], done["apply"] = false, false
+			a.sync()
+			if !done["page"] || !done["apply"] {
+				t.Fatalf("steps %v: the pull did not come in pages", done)
+			}
+			equal(t, `SELECT * FROM lists ORDER BY id`, a, b)
+			a.want(`SELECT id, name FROM lists ORDER BY id`, c.want)
+			a.want(`SELECT count(*) FROM velosync_conflicts`, "0")
+			a.want(`SELECT pending FROM velosync_status`, "0")
+		})
 	}
 }
 
