@@ -285,11 +285,29 @@ func (w *world) takeAway(old, d *device) {
 func (d *device) pendingEvents() map[int]bool {
 	ids := make(map[int]bool)
 	for _, m := range d.log {
+		if m.op == "B" { // is elsewhere too, or was
+			continue
+		}
 		for _, e := range d.byLSN[m.lsn] {
 			ids[e.id] = true
 		}
 	}
 	return ids
+}
+
+// knownDelete returns what a row that is not here goes back to a restored master as: its
+// last delete, with all that this file knows of the row. It is nil where the file has the
+// row, or knows of no delete.
+func (d *device) knownDelete(key string) *event {
+	k := d.know[key]
+	for id := len(d.w.events) - 1; id >= 0 && d.rows[key] == nil; id-- {
+		if e := d.w.events[id]; e.isDelete() && e.key == key && k.exist.has(id) {
+			last := *e
+			last.regs, last.exist = k.regs, k.exist
+			return &last
+		}
+	}
+	return nil
 }
 
 // renamed follows a file that took a new id: it was told that it is a copy, or reconciled
@@ -312,6 +330,9 @@ func (d *device) renamed(when string, id change.DeviceID, seen change.Seq, acked
 		}
 		if m.op == "B" {
 			back++
+			if v := d.knownDelete(m.key); v != nil {
+				d.byLSN[m.lsn] = []*event{v}
+			}
 		}
 		d.log, d.last = append(d.log, m), max(d.last, m.lsn)
 		return nil

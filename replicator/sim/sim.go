@@ -153,7 +153,10 @@ type world struct {
 }
 
 // Run runs a seed. The error is a *Failure, or says that files can't be made.
-func Run(seed int64, o Options) (result Result, err error) {
+func Run(seed int64, o Options) (Result, error) { return run(seed, o, (*world).run) }
+
+// run runs a world by a course, which is the seed's own or one that a test has written.
+func run(seed int64, o Options, course func(*world)) (result Result, err error) {
 	if o.Steps == 0 {
 		o.Steps = defaultSteps
 	}
@@ -187,7 +190,7 @@ func Run(seed int64, o Options) (result Result, err error) {
 			result, err = w.result, w.failed(&Failure{Check: "panic", What: fmt.Sprintf("panic: %v", v)})
 		}
 	}()
-	w.run()
+	course(w)
 	w.digest.Sum(w.result.Digest[:0])
 	w.result.Devices, w.result.Events = len(w.devices), len(w.events)
 	return w.result, nil
@@ -205,6 +208,24 @@ func tempDir(dir string) (string, error) {
 }
 
 func (w *world) run() {
+	w.setUp()
+	for _, step := range w.steps() {
+		w.begin(step)
+		w.tick()
+		w.partitionBegins()
+		for range 1 + len(w.devices)/10 {
+			w.act()
+		}
+		w.devices[w.rng.IntN(len(w.devices))].jump(.1, "at rest")
+		if w.o.Life && w.chance(.3) {
+			w.live()
+		}
+	}
+	w.heal()
+}
+
+// setUp makes the master and the devices.
+func (w *world) setUp() {
 	w.begin(setUp)
 	w.shape = newShape(w)
 	w.clocks = w.drawWrongness()
@@ -219,19 +240,6 @@ func (w *world) run() {
 		w.devices = append(w.devices, newDevice(w, i, i == 0 || w.chance(.5)))
 	}
 	w.say("%d devices, %s", n, w.shape)
-	for _, step := range w.steps() {
-		w.begin(step)
-		w.tick()
-		w.partitionBegins()
-		for range 1 + len(w.devices)/10 {
-			w.act()
-		}
-		w.devices[w.rng.IntN(len(w.devices))].jump(.1, "at rest")
-		if w.o.Life && w.chance(.3) {
-			w.live()
-		}
-	}
-	w.heal()
 }
 
 // act does one thing.

@@ -25,8 +25,24 @@ type txn struct {
 	adds   []addition
 }
 
-// write runs a transaction of ordinary SQL, and sometimes rolls it back.
+// write runs a transaction of some statements, and sometimes rolls it back.
 func (d *device) write() {
+	w := d.w
+	d.transact(func(x *txn) {
+		n := 1
+		for n < 4 && w.chance(.35) {
+			n++
+		}
+		for range n {
+			x.statement()
+			x.countUp()
+			d.jump(.05, "during a transaction")
+		}
+	})
+}
+
+// transact runs a transaction of ordinary SQL.
+func (d *device) transact(statements func(*txn)) {
 	w := d.w
 	d.look("before a write")
 	if !d.hasTable {
@@ -40,15 +56,7 @@ func (d *device) write() {
 	}
 	d.breakDisk("a transaction", .1, 6)
 	x.exec("BEGIN IMMEDIATE")
-	n := 1
-	for n < 4 && w.chance(.35) {
-		n++
-	}
-	for range n {
-		x.statement()
-		x.countUp()
-		d.jump(.05, "during a transaction")
-	}
+	statements(x)
 	last := d.last
 	if x.err == nil {
 		x.readLog()
