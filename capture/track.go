@@ -221,7 +221,10 @@ func checkOptions(decl *vsql.Declaration, o *change.Options) error {
 func checkMerge(decl *vsql.Declaration, o *change.Options) error {
 	t := decl.Table
 	t.Options = *o
-	return t.CheckMerge()
+	if err := t.CheckMerge(); err != nil {
+		return err
+	}
+	return vsql.CheckExpressions(o)
 }
 
 func columnNames(decl *vsql.Declaration) string {

@@ -55,6 +55,26 @@ func TestPolicy_maxAndMin(t *testing.T) {
 	b.want(`SELECT count(*) FROM velosync_conflicts`, "0")
 }
 
+func TestPolicy_expression(t *testing.T) {
+	_, a, b := pair(t, pages, `SELECT velosync_track('pages', '{"merge":{"TITLE":"mine || '' / '' || theirs","read_to":"json(mine)"}}')`,
+		`INSERT INTO pages VALUES ('p', 'one', 3, '2026-05-01', x'00000000')`)
+	a.exec(`UPDATE pages SET title = 'from a'`)
+	b.exec(`UPDATE pages SET title = 'from b', read_to = '7'`) // later
+	settle(a, b)
+	for _, d := range []*device{a, b} {
+		d.want(`SELECT title, read_to FROM pages`, "from b / from a 7")
+		d.want(`SELECT count(*) FROM velosync_conflicts`, "0")
+	}
+	a.exec(`UPDATE pages SET title = 'one'`) // has seen both
+	a.exec(`UPDATE pages SET read_to = 'no JSON'`)
+	b.exec(`UPDATE pages SET read_to = 'this neither'`)
+	settle(b, a)
+	for _, d := range []*device{a, b} {
+		d.want(`SELECT title, read_to FROM pages`, "one this neither")
+	}
+	a.want(`SELECT rule, reason FROM velosync_conflicts`, "time column read_to: merge expression: malformed JSON")
+}
+
 func TestPolicy_refusedAtTrack(t *testing.T) {
 	d := newDevice(t, masterdtest.New(t, masterdtest.Options{}), "a", nil)
 	d.exec(pages)
@@ -62,7 +82,10 @@ func TestPolicy_refusedAtTrack(t *testing.T) {
 		`{"merge":{"read_to":"most"}}`:                               `merge policy "most" is not known`,
 		`{"merge":{"pages":"max"}}`:                                  `no stored column of "pages"`,
 		`{"merge":{"id":"max"}}`:                                     `in the primary key`,
-		`{"merge":{"read_to":3}}`:                                    `want "max", "min" or "counter"`,
+		`{"merge":{"read_to":3}}`:                                    `want "max", "min", "counter" or an SQL expression`,
+		`{"merge":{"read_to":"max(mine, title)"}}`:                   `no such column: title`,
+		`{"merge":{"read_to":"mine + random()"}}`:                    `not authorized to use function: random`,
+		`{"merge":{"read_to":"(SELECT 1) + mine"}}`:                  `column "read_to": merge expression`,
 		`{"weight":"read_to","merge":{"read_to":"max"}}`:             `is the weight`,
 		`{"groups":[["title","read_to"]],"merge":{"read_to":"max"}}`: `in a group`,
 	} {

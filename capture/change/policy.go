@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"regexp"
 	"strings"
 )
 
 // A Policy says how concurrent versions of a column become one. The zero Policy keeps one
-// of them, by rank. It is written in JSON as its name.
+// of them, by rank. It is written in JSON as its name, or as an SQL expression of the two
+// versions, "max(mine, theirs)": mine is the one that would stay by rank, so that it does
+// not matter which came first.
 type Policy string
 
 // The policies. An edit that has seen the other replaces it under Max and Min too: they
@@ -61,19 +64,31 @@ const MaxPolicy = 1000
 func (p *Policy) UnmarshalJSON(b []byte) error {
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {
-		return fmt.Errorf("a merge policy is %.40s: want \"max\", \"min\" or \"counter\"", b)
+		return fmt.Errorf("a merge policy is %.40s: want %s", b, wantPolicy)
 	}
 	*p = Policy(s)
 	return nil
 }
 
-// Check returns an error that names the known policies, unless p is one of them.
+const wantPolicy = `"max", "min", "counter" or an SQL expression such as "max(mine, theirs)"`
+
+var policyName = regexp.MustCompile(`^\w*$`)
+
+// Expression reports whether p is an SQL expression: all that is no single word.
+func (p Policy) Expression() bool { return !policyName.MatchString(string(p)) }
+
+// Check returns an error that names the known policies, unless p is one of them. What an
+// expression says is checked where there is an SQLite.
 func (p Policy) Check() error {
-	switch p {
-	case Max, Min, Counter:
+	switch {
+	case p == Max, p == Min, p == Counter:
 		return nil
+	case p.Expression() && len(p) <= MaxPolicy:
+		return nil
+	case p.Expression():
+		return fmt.Errorf("a merge expression has %d bytes, want at most %d", len(p), MaxPolicy)
 	}
-	return fmt.Errorf(`merge policy %q is not known: want "max", "min" or "counter"`, string(p))
+	return fmt.Errorf("merge policy %q is not known: want %s", string(p), wantPolicy)
 }
 
 // Merge returns what two concurrent values become by Max or Min, whichever came first. NULL gives way to

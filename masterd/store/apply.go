@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/velosync/velosync/capture/change"
 	vsql "github.com/velosync/velosync/sql"
@@ -70,6 +71,7 @@ type application struct {
 	rejected map[rowID]string // in an earlier pass
 	clashes  []*change.Clash  // rows that were made here and elsewhere under one number
 	pass     int
+	merging  time.Duration // spent on merge expressions
 	passState
 }
 
@@ -234,12 +236,7 @@ func (a *application) edit(b *batch, e *rowEdit, k *knownRow) error {
 	if err := w.tally(); err != nil {
 		return err
 	}
-	w.fresh.Blend = t.blend
-	w.row, w.out = change.Merge(k.row, w.fresh, seq, len(t.registers))
-	reason, err := w.blend()
-	if err == nil && reason == "" {
-		reason, err = w.values()
-	}
+	reason, err := w.decide()
 	if err != nil {
 		return err
 	}
@@ -247,6 +244,28 @@ func (a *application) edit(b *batch, e *rowEdit, k *knownRow) error {
 		return w.reject(reason)
 	}
 	return w.record()
+}
+
+// decide decides what becomes of the edit, and writes the row's values. Where a column's
+// merge expression gives no value that the row can have, its rank decides. reason says why
+// the edit is rejected.
+func (w *rowWrite) decide() (reason string, err error) {
+	w.fresh.Blend = w.table.blend
+	for {
+		w.row, w.out = change.Merge(w.known.row, w.fresh, w.seq, len(w.table.registers))
+		reason, err = w.blend()
+		if err == nil && reason == "" && w.unmerged&w.fresh.Blend == 0 {
+			reason, err = w.values()
+			if reason != "" { // the row by itself, or what an expression made of it
+				w.giveUp(w.out.Blend&w.table.expressions, reason)
+			}
+		}
+		if err != nil || w.unmerged&w.fresh.Blend == 0 {
+			return reason, err
+		}
+		w.fresh.Blend &^= w.unmerged
+		w.old, w.doubts = nil, nil
+	}
 }
 
 // news drops registers from an edit of a whole row that hold what stands there already: a
@@ -396,7 +415,10 @@ type rowWrite struct {
 	blended []change.Value // by column, of the registers in out.Blend and out.Add
 	steps   []change.Step  // that were not applied before
 	doubts  []change.Step  // of them, those that do not count
-	trash   []byte         // after
+	// unmerged are registers whose merge expression failed, why says how.
+	unmerged change.Bits
+	why      string
+	trash    []byte // after
 }
 
 // values writes the row's values. It returns why a constraint refuses them; nothing is

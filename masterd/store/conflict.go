@@ -32,6 +32,9 @@ func clockOf(seen change.Seq, d change.Dot) change.Clock {
 // recordLoss logs a loss that Merge found.
 func (w *rowWrite) recordLoss(l *change.Loss) error {
 	x := loss{kind: l.Kind, rule: l.Rule, regs: l.Regs, columns: w.table.columns(l.Regs), loser: l.Loser, winner: l.Winner}
+	if l.Kind == change.UpdateLost && l.Regs&w.unmerged != 0 {
+		x.reason = w.why
+	}
 	if l.Incoming {
 		x.lostClock = clockOf(w.seenOf(l.Regs), l.Loser)
 	} else {

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/velosync/velosync/capture/change"
 )
@@ -95,6 +96,10 @@ func (w *rowWrite) blend() (reason string, err error) {
 	w.blended = w.edited(w.out.Blend)
 	w.out.Blend.Each(func(r int) {
 		c := w.table.registers[r][0]
+		if p := w.table.policies[r]; p.Expression() {
+			w.blended[c] = w.evaluate(r, w.old[c], w.blended[c])
+			return
+		}
 		w.blended[c] = w.table.policies[r].Merge(w.old[c], w.blended[c])
 	})
 	w.out.Add.Each(func(r int) { w.blended[w.table.registers[r][0]] = w.old[w.table.registers[r][0]] })
@@ -110,6 +115,36 @@ func (w *rowWrite) blend() (reason string, err error) {
 		}
 	}
 	return "", nil
+}
+
+// mostMerging is how long a push may spend on merge expressions: they come from devices.
+const mostMerging = time.Second
+
+// evaluate returns what a register's merge expression makes of the version that stands and
+// of the edit's.
+func (w *rowWrite) evaluate(r int, stands, edits change.Value) (v change.Value) {
+	mine, theirs := edits, stands
+	if c, _ := w.known.row.Regs[r].Rank.Compare(w.fresh.Rank); c > 0 {
+		mine, theirs = stands, edits
+	}
+	if w.merging > mostMerging {
+		w.giveUp(change.Bit(r), fmt.Sprintf("the merge expressions of this push took more than %v", mostMerging))
+		return nil
+	}
+	began := time.Now()
+	v, err := w.space.expressions.Value(string(w.table.policies[r]), mine, theirs)
+	w.merging += time.Since(began)
+	if err != nil {
+		w.giveUp(change.Bit(r), fmt.Sprintf("column %s: merge expression: %v", w.table.def.Columns[w.table.registers[r][0]].Name, err))
+	}
+	return v
+}
+
+// giveUp leaves registers to their rank.
+func (w *rowWrite) giveUp(regs change.Bits, why string) {
+	if regs != 0 {
+		w.unmerged, w.why = w.unmerged|regs, why
+	}
 }
 
 // step adds a step to a row's counter. reason says why it can't be.

@@ -564,6 +564,9 @@ func checkOptions(def *change.Table) error {
 	if err := def.CheckMerge(); err != nil {
 		return refuse("%v", err)
 	}
+	if err := vsql.CheckExpressions(&def.Options); err != nil {
+		return refuse("%v", err)
+	}
 	if ids := def.Options.IDs; !change.ValidIDs(ids) {
 		return refuse("ids is %q, want local, random or renumber", ids)
 	}

@@ -26,7 +26,8 @@ type space struct {
 	log    *slog.Logger
 	readers
 	writer
-	origin *origin // what the file is a cache of; nil: the file itself is the truth
+	expressions vsql.Expressions // those that columns are merged by
+	origin      *origin          // what the file is a cache of; nil: the file itself is the truth
 
 	mu      sync.Mutex // guards what follows
 	state   state      // as of the last commit
@@ -235,7 +236,7 @@ func (s *space) close() error {
 		}
 		return errors.Join(s.writeServed(), s.closeWriter())
 	})
-	return errors.Join(err, s.readers.close())
+	return errors.Join(err, s.readers.close(), s.expressions.Close())
 }
 
 // writeServed records what each device was served, so that the next opening knows it.

@@ -24,6 +24,7 @@ type table struct {
 	all         change.Bits
 	policies    []change.Policy // by register
 	blend       change.Bits     // registers of which concurrent versions become one
+	expressions change.Bits     // of them, those with an SQL expression
 	counters    []int           // registers
 	key         []bool          // by position: is the column part of the key?
 	rest        []int           // positions of the other columns
@@ -59,6 +60,9 @@ func newTable(id int64, def change.Table, open bool) *table {
 	for r, p := range t.policies {
 		if p != change.ByRank && p != change.Counter {
 			t.blend |= change.Bit(r)
+		}
+		if p.Expression() {
+			t.expressions |= change.Bit(r)
 		}
 	}
 	for _, k := range def.Key {
