@@ -46,6 +46,7 @@ func (d *Device) Finish(r *Round, pulls iter.Seq2[*change.Pull, error], park boo
 		before: make(map[rowKey]*beforeRow), laid: make(map[rowKey][]underRow), parked: make(map[rowKey]bool), partial: make(map[rowKey]bool),
 		waiting: make(map[rowKey]*pulledRow), foreign: foreignCheck{d: d}}
 	err = d.c.Tx(func() error { return a.run(pulls) })
+	d.notes = nil
 	if err = errors.Join(err, restore()); err != nil {
 		return Applied{}, fmt.Errorf("apply: %w", err)
 	}
@@ -165,6 +166,11 @@ func (a *applier) run(pulls iter.Seq2[*change.Pull, error]) error {
 	if _, err := d.c.Exec(`UPDATE _velosync_state SET applying = 1`); err != nil {
 		return err
 	}
+	if follows, err := d.followed(); err != nil {
+		return err
+	} else if follows {
+		d.notes = &feedNotes{at: make(map[rowKey]bool)}
+	}
 	tables, err := d.Tables()
 	if err != nil {
 		return err
@@ -195,7 +201,7 @@ func (a *applier) run(pulls iter.Seq2[*change.Pull, error]) error {
 	if a.last == nil || !a.last.Done {
 		return errors.New("the pull is not complete")
 	}
-	steps := []func() error{a.exchange, a.forgetUnnamed, a.retryParked, a.parkPartial, a.checkForeignKeys, a.prune, a.hold, a.move}
+	steps := []func() error{a.exchange, a.forgetUnnamed, a.retryParked, a.parkPartial, a.checkForeignKeys, a.tell, a.prune, a.hold, a.move}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
@@ -976,6 +982,9 @@ func (w *writer) upsert(key change.Value, values []change.Value) (int64, error) 
 	if err != nil {
 		return 0, err
 	}
+	if err := w.d.note(w.t, key); err != nil {
+		return 0, err
+	}
 	w.args = append(append(w.args[:0], parts...), values...)
 	if _, err := w.d.c.Exec(w.upsertQuery, w.args...); err != nil {
 		return 0, err
@@ -993,6 +1002,9 @@ func (w *writer) update(key change.Value, values []change.Value) (int64, error) 
 		if found {
 			return 1, err
 		}
+		return 0, err
+	}
+	if err := w.d.note(w.t, key); err != nil {
 		return 0, err
 	}
 	w.args = append(append(w.args[:0], values...), parts...)
@@ -1045,6 +1057,9 @@ func (d *Device) exists(t *table, key change.Value) (bool, error) {
 func (d *Device) deleteRow(t *table, key change.Value) (int64, error) {
 	args, err := t.exactArgs(key)
 	if err != nil {
+		return 0, err
+	}
+	if err := d.note(t, key); err != nil {
 		return 0, err
 	}
 	return d.c.Exec("DELETE FROM "+vsql.Quote(t.d.Name)+" WHERE "+t.exactKey(), args...)

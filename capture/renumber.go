@@ -112,6 +112,9 @@ func (d *Device) assign(t *table, ids []int64, next int64) error {
 			return err
 		}
 	}
+	if err := d.tellLost(); err != nil {
+		return err
+	}
 	return d.c.Script(`DELETE FROM temp._velosync_number`)
 }
 

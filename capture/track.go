@@ -394,7 +394,7 @@ func (d *Device) Untrack(name string) error {
 				return err
 			}
 		}
-		return nil
+		return d.tellLost()
 	})
 }
 

@@ -35,6 +35,7 @@ type Connector struct {
 	end  context.CancelFunc
 
 	replicator atomic.Pointer[replicator.Replicator] // for commit hooks; nil: none runs
+	bells      bells                                 // of subscriptions
 
 	mu     sync.Mutex
 	closed bool
@@ -65,7 +66,7 @@ func NewConnector(dsn string) (*Connector, error) {
 func (c *Connector) Config() Config { return c.cfg }
 
 // Driver implements [driver.Connector].
-func (c *Connector) Driver() driver.Driver { return Driver{} }
+func (c *Connector) Driver() driver.Driver { return Driver{c} }
 
 // Connect opens a connection, a *sqlite3.SQLiteConn, and sees that the replicator runs. If the
 // replicator cannot start there is no connection, and the next Connect tries again.

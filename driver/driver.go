@@ -43,8 +43,10 @@ const Name = "velosync"
 
 func init() { sql.Register(Name, Driver{}) }
 
-// A Driver is registered as "velosync". It has no state.
-type Driver struct{}
+// A Driver is registered as "velosync". That of a sql.DB also knows whose it is.
+type Driver struct {
+	connector *Connector // for Subscribe
+}
 
 var _ driver.DriverContext = Driver{}
 

@@ -1,13 +1,14 @@
 package driver_test
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"log"
 	"os"
 	"path/filepath"
 
-	_ "github.com/velosync/velosync/driver"
+	"github.com/velosync/velosync/driver"
 	"github.com/velosync/velosync/sqlfuncs"
 )
 
@@ -52,4 +53,41 @@ func Example() {
 	// Output:
 	// tea 0.995
 	// coffee 0.976
+}
+
+func ExampleSubscribe() {
+	dir, err := os.MkdirTemp("", "velosync")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	db, err := sql.Open("velosync", filepath.Join(dir, "app.db"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`CREATE TABLE notes(id TEXT PRIMARY KEY NOT NULL, title TEXT); SELECT velosync_track('notes')`); err != nil {
+		log.Fatal(err)
+	}
+
+	for changes, err := range driver.Subscribe(context.Background(), db, driver.SubscribeOptions{}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if changes.Lossy { // the first changes always are
+			fmt.Println("read the table")
+			if _, err := db.Exec(`INSERT INTO notes VALUES ('n1', 'tea'), ('n2', 'coffee')`); err != nil {
+				log.Fatal(err)
+			}
+			continue
+		}
+		for _, row := range changes.Rows {
+			fmt.Println(row.Op, row.Table, row.Key, row.Remote)
+		}
+		break
+	}
+	// Output:
+	// read the table
+	// insert notes [n1] false
+	// insert notes [n2] false
 }

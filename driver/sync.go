@@ -79,16 +79,15 @@ func (c *Connector) addWait(conn *sqlite3.SQLiteConn) error {
 	return conn.RegisterFunc("velosync_wait", wait, false)
 }
 
-// wakeOnCommit tells the replicator of each commit on the connection.
+// wakeOnCommit tells the replicator and subscriptions of each commit on the connection.
 func (c *Connector) wakeOnCommit(conn *sqlite3.SQLiteConn) error {
-	if c.cfg.Master != "" {
-		conn.RegisterCommitHook(func() int {
-			if r := c.replicator.Load(); r != nil {
-				r.Wake()
-			}
-			return 0
-		})
-	}
+	conn.RegisterCommitHook(func() int {
+		if r := c.replicator.Load(); r != nil {
+			r.Wake()
+		}
+		c.bells.ring()
+		return 0
+	})
 	return nil
 }
 
@@ -96,6 +95,7 @@ func (c *Connector) wakeOnCommit(conn *sqlite3.SQLiteConn) error {
 func (c *Connector) startReplicator(ctx context.Context, cfg Config) (stop func() error, err error) {
 	r, err := replicator.New(cfg.DSN, replicator.Options{
 		Master: cfg.Master, Space: cfg.Space, Token: cfg.Token, Name: cfg.DeviceName, Interval: cfg.Interval, Track: cfg.Track,
+		Ended: func(replicator.Round, error) { c.bells.ring() },
 	})
 	if err != nil {
 		return nil, err

@@ -104,6 +104,12 @@ conflicts on the laptop:
 phone.db, after the laptop settled it with 'mine':
   id=soup  title=Hot soup  steps=chop, boil  tested=0.2
 `},
+		{"feed", func(t *testing.T) string {
+			return output(t, "", nil, build(t, "./feed", "x"), "-master", m.URL, "-space", "feed")
+		}, `read: [buy tea] [boil water]
+update of 2 elsewhere: [buy tea] [boil two cups]
+delete of 1 here: [boil two cups]
+`},
 		{"sidecar", func(t *testing.T) string {
 			path := "PATH=" + filepath.Dir(velosync) + string(os.PathListSeparator) + os.Getenv("PATH")
 			return output(t, "", []string{path}, "./sidecar/sidecar.sh", m.URL, "sidecar")
