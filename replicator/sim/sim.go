@@ -42,7 +42,7 @@ type Options struct {
 	// Life lets files go back in time; see life.
 	Life bool
 
-	// steady keeps disks from failing: which write is the one that fails can depend on threads.
+	// steady keeps disks from failing, for a course that a test has written.
 	steady bool
 	// mutant is a fault put into the network that a run has to find.
 	mutant mutant
@@ -58,6 +58,8 @@ type Result struct {
 	Devices   int
 	Events    int // versions and deletes
 	Conflicts map[string]int
+
+	trace []string
 }
 
 // Operations counts transactions of applications and requests of devices.
@@ -192,7 +194,7 @@ func run(seed int64, o Options, course func(*world)) (result Result, err error) 
 	}()
 	course(w)
 	w.digest.Sum(w.result.Digest[:0])
-	w.result.Devices, w.result.Events = len(w.devices), len(w.events)
+	w.result.Devices, w.result.Events, w.result.trace = len(w.devices), len(w.events), w.trace
 	return w.result, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -196,4 +197,22 @@ func TestLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(run("go", "env", "CC"), "-fsyntax-only", "-I", dir, "-I", ".", file)
+}
+
+// What an error says does not depend on what its thread did before.
+func TestFail_SameText(t *testing.T) {
+	d, dir := newDisk(t)
+	c := open(t, filepath.Join(dir, "a.db"))
+	script(t, c, `CREATE TABLE kv(k, v)`)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if conn, err := sqlfuncs.Open(filepath.Join(dir, "none", "b.db"), nil); err == nil { // leaves errno at ENOENT
+		t.Fatal(conn.Close(), "a database in a directory that is not there opens")
+	}
+	d.Fail(disk.Fault{Ops: disk.Write, Times: 1})
+	_, err := c.Exec(`INSERT INTO kv VALUES (1, 2)`)
+	var e sqlite3.Error
+	if !errors.As(err, &e) || e.Code != sqlite3.ErrIoErr || e.SystemErrno != 0 {
+		t.Errorf("got %v, want a disk I/O error without a number of the system's", err)
+	}
 }

@@ -219,6 +219,10 @@ static int shim_delete(disk_vfs *v, const char *path, int sync) {
 	return real_vfs->xDelete(real_vfs, path, sync);
 }
 
+/* errno is of the thread that asks, and says nothing of a fault that was made up: with it,
+ * the text of an error would depend on what else the thread has done. */
+static int shim_last_error(disk_vfs *v, int n, char *text) { return 0; }
+
 int disk_install(void) {
 	if ((real_vfs = sqlite3_vfs_find(NULL)) == NULL) return 1;
 	static const disk_io methods = {
@@ -232,6 +236,7 @@ int disk_install(void) {
 	vfs.szOsFile += sizeof(shim);
 	vfs.xOpen = shim_open;
 	vfs.xDelete = shim_delete;
+	vfs.xGetLastError = shim_last_error;
 	return sqlite3_vfs_register(&vfs, 1);
 }
 
