@@ -95,9 +95,9 @@ func (p *pendingRow) and(r logRow) {
 // counters after another one.
 func (d *Device) readPending(after, counted change.LSN) (map[rowKey]pendingRow, error) {
 	rows := make(map[rowKey]pendingRow)
-	err := d.c.Query(`SELECT lsn, tbl, pk, cols, op, steps FROM _velosync_wal WHERE lsn > ? AND op <> 'X' ORDER BY lsn`, []change.Value{int64(after)}, func(v []change.Value) error {
+	err := d.c.Query(`SELECT lsn, tbl, pk, cols, op, steps, seen, sets FROM _velosync_wal WHERE lsn > ? AND op <> 'X' ORDER BY lsn`, []change.Value{int64(after)}, func(v []change.Value) error {
 		k := keyFor(v[1].(int64), v[2])
-		r, p := logRow{lsn: v[0].(int64), cols: change.Bits(v[3].(int64)), op: v[4].(string)[0], steps: v[5]}, rows[k]
+		r, p := logRow{lsn: v[0].(int64), cols: change.Bits(v[3].(int64)), op: v[4].(string)[0], steps: v[5], seen: v[6].(int64), sets: v[7]}, rows[k]
 		p.and(r)
 		if t := d.byID(k.tbl); t != nil && r.lsn > int64(counted) {
 			p.count.add(r, t)
@@ -747,7 +747,7 @@ func (a *applier) prune() error {
 	if top < newest {
 		return errors.New("the newest log row was lost")
 	}
-	if _, err := d.c.Exec(`UPDATE _velosync_wal SET op = 'X', cols = 0, weight = NULL WHERE lsn = ? AND lsn <= ? AND op <> 'X'`, top, through); err != nil {
+	if _, err := d.c.Exec(`UPDATE _velosync_wal SET op = 'X', cols = 0, weight = NULL, sets = NULL WHERE lsn = ? AND lsn <= ? AND op <> 'X'`, top, through); err != nil {
 		return err
 	}
 	if len(a.later) == 0 {

@@ -92,6 +92,7 @@ type table struct {
 	registers [][]int // positions in d.Columns
 	weight    int     // position of the weight column, -1: none
 	counters  []int   // registers
+	sets      []int   // registers
 	foreign   []vsql.ForeignKey
 
 	selected     string // by selectRegisters, for selectedRegs
@@ -256,7 +257,7 @@ func (d *Device) describe(id int64, name, options string) (*table, error) {
 		return nil, fmt.Errorf("options: %w", err)
 	}
 	t := &table{id: id, d: decl, registers: decl.Registers(), weight: -1}
-	t.counters = decl.Counters(t.registers)
+	t.counters, t.sets = decl.Counters(t.registers), decl.Sets(t.registers)
 	if decl.Options.Weight != "" {
 		t.weight = decl.Find(decl.Options.Weight)
 	}

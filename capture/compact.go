@@ -39,6 +39,7 @@ type logRow struct {
 	at     int64
 	weight change.Value
 	steps  change.Value
+	sets   change.Value
 }
 
 // An edit is all pending mutations of one row, compacted: per register the smallest
@@ -102,9 +103,9 @@ func (d *Device) pending(acked change.LSN) ([]*edit, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = d.c.Query(`SELECT lsn, tbl, op, cols, seen, at, weight, pk, steps FROM _velosync_wal WHERE op <> 'X' ORDER BY lsn`, nil, func(v []change.Value) error {
+	err = d.c.Query(`SELECT lsn, tbl, op, cols, seen, at, weight, pk, steps, sets FROM _velosync_wal WHERE op <> 'X' ORDER BY lsn`, nil, func(v []change.Value) error {
 		r, t, why := d.readLogRow(v, &s)
-		r.steps = v[8]
+		r.steps, r.sets = v[8], v[9]
 		if why != "" {
 			return fmt.Errorf("log row %v is damaged: %s. Nothing is sent: look at it in _velosync_wal, delete it, and log its row by hand: SELECT velosync_touch(table, key)", v[0], why)
 		}
@@ -242,6 +243,7 @@ func (d *Device) lowerUnder(at map[rowKey]*edit) error {
 				e.blind |= change.Bit(i)
 			} else {
 				e.seen[i] = min(e.seen[i], v[3].(int64))
+				e.count.limit(i, v[3].(int64))
 			}
 		}
 		return nil
@@ -249,7 +251,12 @@ func (d *Device) lowerUnder(at map[rowKey]*edit) error {
 }
 
 // lowerBlind takes the blind registers as unseen: the row is there.
-func (e *edit) lowerBlind() { e.blind.Each(func(i int) { e.seen[i] = 0 }) }
+func (e *edit) lowerBlind() {
+	e.blind.Each(func(i int) {
+		e.seen[i] = 0
+		e.count.limit(i, 0)
+	})
+}
 
 // stamp returns the edit's clock for the registers in set. A register that no mutation
 // wrote (of a delete, or a row that is shipped whole) is as old as the row's oldest.
@@ -331,6 +338,7 @@ func (d *Device) Compact() (gone int64, err error) {
 			seen   int64
 			back   bool
 			valued bool // counters travel by their value
+			whole  bool // sets travel by their value
 		}
 		type sum struct {
 			lsn   int64
@@ -340,6 +348,7 @@ func (d *Device) Compact() (gone int64, err error) {
 			made  byte // the op of the row's insert, where that is the first; or 0
 			last  byte
 			steps change.Value
+			sets  change.Value
 		}
 		type place struct {
 			lsn int64
@@ -351,14 +360,14 @@ func (d *Device) Compact() (gone int64, err error) {
 		// What a push may have carried keeps its lsn: the master skips by it.
 		from := max(s.Sent, s.Acked)
 		sums := make(map[group]*sum)
-		err = d.c.Query(`SELECT lsn, tbl, op, pk, cols, seen, steps FROM _velosync_wal WHERE lsn > ? AND op <> 'X' ORDER BY lsn`, []change.Value{int64(from)}, func(v []change.Value) error {
-			g := group{keyFor(v[1].(int64), v[3]), v[5].(int64), v[2].(string) == "B", v[6] == nil}
+		err = d.c.Query(`SELECT lsn, tbl, op, pk, cols, seen, steps, sets FROM _velosync_wal WHERE lsn > ? AND op <> 'X' ORDER BY lsn`, []change.Value{int64(from)}, func(v []change.Value) error {
+			g := group{keyFor(v[1].(int64), v[3]), v[5].(int64), v[2].(string) == "B", v[6] == nil, v[7] == nil}
 			x := sums[g]
 			if x == nil {
-				x = &sum{tbl: g.tbl, steps: v[6]}
+				x = &sum{tbl: g.tbl, steps: v[6], sets: v[7]}
 				sums[g] = x
-			} else if folded, ok := foldSteps(x.steps, v[6]); ok {
-				x.steps = folded
+			} else if folded, sets, ok := d.fold(g.tbl, x.steps, v[6], x.sets, v[7]); ok {
+				x.steps, x.sets = folded, sets
 			} else {
 				apart[g.rowKey] = true
 			}
@@ -399,7 +408,7 @@ func (d *Device) Compact() (gone int64, err error) {
 			case x.made != 0 && d.byID(x.tbl).renumbers():
 				op, x.cols = 'X', 0 // it came and went, and is nobody's: its number may be another row's elsewhere
 			}
-			if _, err := d.c.Exec(`UPDATE _velosync_wal SET cols = ?, op = ?, steps = ? WHERE lsn = ?`, int64(x.cols), string(op), x.steps, x.lsn); err != nil {
+			if _, err := d.c.Exec(`UPDATE _velosync_wal SET cols = ?, op = ?, steps = ?, sets = ? WHERE lsn = ?`, int64(x.cols), string(op), x.steps, x.sets, x.lsn); err != nil {
 				return err
 			}
 		}
@@ -410,4 +419,13 @@ func (d *Device) Compact() (gone int64, err error) {
 		return 0, fmt.Errorf("compact the log: %w", err)
 	}
 	return gone, nil
+}
+
+// fold makes one of what two mutations of a row did to its counters and sets.
+func (d *Device) fold(tbl int64, steps, newer, sets, newerSets change.Value) (_, _ change.Value, ok bool) {
+	folded, ok := foldSteps(steps, newer)
+	if t := d.byID(tbl); t != nil && ok {
+		sets, ok = foldSets(sets, newerSets, len(t.sets))
+	}
+	return folded, sets, ok
 }

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -56,14 +57,16 @@ type count struct {
 	// row was made anew right after, or is gone in the end; else nothing was replaced.
 	warned *logRow
 	bounds []int64 // LSNs up to which pushes went, ascending
+	sets   map[int]*change.SetSteps
 }
 
 // add adds a log row, in their order. What lies between two bounds is one step, since a
 // master has applied all of it or none.
 func (c *count) add(r logRow, t *table) {
-	if len(t.counters) == 0 || r.op == 'B' {
+	if len(t.counters)+len(t.sets) == 0 || r.op == 'B' {
 		return
 	}
+	c.putSets(r, t)
 	if r.op == 'E' {
 		if c.warned = nil; r.steps != nil {
 			c.warned = &r
@@ -115,9 +118,14 @@ func (c *count) step(x change.Step) {
 	c.steps = append(c.steps, x)
 }
 
-// added returns the counters of which is known what was added to them.
+// added returns the counters and sets of which is known what was done to them.
 func (c *count) added(t *table, cols change.Bits) (regs change.Bits) {
 	for _, r := range t.counters {
+		if cols.Has(r) && !c.byValue.Has(r) {
+			regs |= change.Bit(r)
+		}
+	}
+	for _, r := range t.sets {
 		if cols.Has(r) && !c.byValue.Has(r) {
 			regs |= change.Bit(r)
 		}
@@ -125,18 +133,30 @@ func (c *count) added(t *table, cols change.Bits) (regs change.Bits) {
 	return regs
 }
 
-// of returns the steps of some counters.
+// of returns the steps of some counters and sets.
 func (c *count) of(regs change.Bits) (steps []change.Step) {
 	for _, x := range c.steps {
 		if regs.Has(x.Reg) && !c.byValue.Has(x.Reg) {
 			steps = append(steps, x)
 		}
 	}
+	if len(c.sets) == 0 {
+		return steps
+	}
+	regs.Each(func(r int) {
+		if s := c.sets[r]; s != nil && !c.byValue.Has(r) {
+			steps = append(steps, s.Steps(r)...)
+		}
+	})
+	slices.SortStableFunc(steps, func(a, b change.Step) int { return cmp.Compare(a.LSN, b.LSN) })
 	return steps
 }
 
-// onto returns a counter's value with all its steps; back, without them.
+// onto returns the value of a counter or set with all its steps; back, without them.
 func (c *count) onto(v change.Value, reg int, back bool) (change.Value, error) {
+	if c.sets[reg] != nil {
+		return c.ontoSet(v, reg, back)
+	}
 	n, err := change.CounterOf(v)
 	if err != nil {
 		return nil, err
@@ -218,6 +238,9 @@ func (d *Device) bounds() (list []int64, err error) {
 
 // moveSteps writes the steps of the log anew where a table's counters are other ones.
 func (d *Device) moveSteps(t *table, old *change.Table) error {
+	if err := d.moveSets(t, old); err != nil {
+		return err
+	}
 	was, place := old.Counters(old.Registers()), make([]int, len(t.counters))
 	same := true
 	for i, r := range t.counters {
@@ -255,14 +278,15 @@ func (d *Device) moveSteps(t *table, old *change.Table) error {
 	return nil
 }
 
-// readCounters turns what a push reads of a row's counters into what it sends: their values
+// readCounters turns what a push reads of a row's counters and sets into what it sends: their values
 // with what was added to them since; where they are pushed back, without.
 func (t *table) readCounters(e *edit, row *shippedRow, back bool) error {
-	if len(t.counters) == 0 {
+	if len(t.counters)+len(t.sets) == 0 {
 		return nil
 	}
 	if row.gone {
 		e.count.gone(t)
+		e.count.sets = nil // a delete takes all
 	}
 	added := e.count.added(t, row.regs)
 	if !back {

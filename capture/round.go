@@ -392,6 +392,9 @@ func (d *Device) readRow(t *table, e *edit, back bool) (shippedRow, error) {
 		return row, fmt.Errorf("row %v of %q: %w", e.key.value(), t.d.Name, err)
 	}
 	row.bytes = 64 + size(e.key.value()) + 16*len(row.steps)
+	for i := range row.steps {
+		row.bytes += len(row.steps[i].Element)
+	}
 	for _, v := range row.values {
 		row.bytes += size(v)
 	}

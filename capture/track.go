@@ -264,14 +264,23 @@ func defaultGroups(decl *vsql.Declaration, merge map[string]change.Policy) [][]s
 	return [][]string{group}
 }
 
-// checkRows refuses a table whose rows hold a counter or a weight that could not be shipped.
+// checkRows refuses a table whose rows hold a counter, a set or a weight that could not be shipped.
 func (d *Device) checkRows(decl *vsql.Declaration, o change.Options) error {
 	var n int
 	for name, p := range o.Merge {
+		col := vsql.Quote(name)
+		if p == change.SetPolicy {
+			_, err := d.c.Row("SELECT count(*) FROM "+vsql.Quote(decl.Name)+" WHERE "+noSet(col), nil, &n)
+			if err == nil && n > 0 {
+				err = fmt.Errorf("%d rows of %q have a %s that is not NULL or a JSON array of at most %d bytes, as a set is: mend them first", n, decl.Name, name, change.MaxSet)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		if p != change.Counter {
 			continue
 		}
-		col := vsql.Quote(name)
 		_, err := d.c.Row(fmt.Sprintf(`SELECT count(*) FROM %s WHERE typeof(%s) <> 'integer' OR %s NOT BETWEEN -%d AND %[4]d`, vsql.Quote(decl.Name), col, col, int64(change.MaxCounter)), nil, &n)
 		if err == nil && n > 0 {
 			err = fmt.Errorf("%d rows of %q have a %s that is no integer within ±%d, as a counter is: mend them first", n, decl.Name, name, int64(change.MaxCounter))

@@ -41,9 +41,12 @@ func (t *table) triggers() []trigger {
 		}
 		return prefix + vsql.Quote(t.d.Columns[t.weight].Name)
 	}
-	stepsColumn := ""
+	stepsColumns := ""
 	if len(t.counters) > 0 {
-		stepsColumn = ", steps"
+		stepsColumns = ", steps"
+	}
+	if len(t.sets) > 0 {
+		stepsColumns += ", sets"
 	}
 	name := triggerPrefix + t.d.Name
 	fill := []string{
@@ -53,9 +56,10 @@ func (t *table) triggers() []trigger {
 		"$NEW_KEY_KNOWN", keyKnown("NEW."), "$OLD_KEY_KNOWN", keyKnown("OLD."), "$O_KEY_KNOWN", keyKnown("o."),
 		"$NEW_KEY", t.d.KeyExpression("NEW."), "$OLD_KEY", t.d.KeyExpression("OLD."), "$O_KEY", t.d.KeyExpression("o."),
 		"$OLD_WEIGHT", weight("OLD."), "$O_WEIGHT", weight("o."),
-		"$CHECKS", t.checkWeight() + t.checkCounters(),
-		"$STEPS_ON", t.addTo("", "NEW."), "$STEPS_OFF", t.addTo("OLD.", ""), "$STEPS_BY", t.addTo("OLD.", "NEW."), "$STEPS_GONE", t.addTo("o.", ""),
-		"$STEPS", stepsColumn,
+		"$CHECKS", t.checkWeight() + t.checkCounters() + t.checkSets(),
+		"$STEPS_ON", t.addTo("", "NEW.") + t.setsTo("", "NEW."), "$STEPS_OFF", t.addTo("OLD.", "") + t.setsTo("OLD.", ""),
+		"$STEPS_BY", t.addTo("OLD.", "NEW.") + t.setsTo("OLD.", "NEW."), "$STEPS_GONE", t.addTo("o.", "") + t.noSets(),
+		"$STEPS", stepsColumns,
 		"$KEY_COLUMNS", strings.Join(t.keyColumns(), ", "),
 		"$SAME_KEY", t.sameKey("OLD.", "NEW."),
 		"$CHANGED", t.changed(),

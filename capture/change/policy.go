@@ -25,6 +25,8 @@ const (
 	// Counter adds up what each edit added to the column, or took from it, whether it has
 	// seen the others or not.
 	Counter Policy = "counter"
+	// SetPolicy keeps what each edit added to, and removed from, the elements of a JSON array.
+	SetPolicy Policy = "set"
 )
 
 // MaxCounter bounds a counter on both sides of zero, so that the difference of two fits in
@@ -32,12 +34,23 @@ const (
 const MaxCounter = 1<<62 - 1
 
 // A Step is what one mutation of a row, or several that no push came between, added to a
-// counter. Each has an LSN of its own, so that none counts twice.
+// counter, or did to an element of a set. Each has an LSN of its own, so that none counts
+// twice.
 type Step struct {
 	Reg int
 	LSN LSN // of the newest mutation
-	By  int64
+	// By is what was added to a counter. Of a set: 1 where the element was added, -1 where it
+	// was removed, StepMade or StepSame.
+	By      int64
+	Element Element // of a set; empty for StepMade and StepSame
+	Seen    Seq     // of a step of a set: what the mutation had seen
 }
+
+// What a step of a set says of all elements.
+const (
+	StepMade = 0 // the row was made: what its author knew of the set is not in it any more
+	StepSame = 2 // the array was written anew with the same elements
+)
 
 // Sum adds what a counter was changed by; ok is false where the sum does not fit.
 func Sum(a, b int64) (sum int64, ok bool) {
@@ -70,7 +83,7 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-const wantPolicy = `"max", "min", "counter" or an SQL expression such as "max(mine, theirs)"`
+const wantPolicy = `"max", "min", "counter", "set" or an SQL expression such as "max(mine, theirs)"`
 
 var policyName = regexp.MustCompile(`^\w*$`)
 
@@ -81,7 +94,7 @@ func (p Policy) Expression() bool { return !policyName.MatchString(string(p)) }
 // expression says is checked where there is an SQLite.
 func (p Policy) Check() error {
 	switch {
-	case p == Max, p == Min, p == Counter:
+	case p == Max, p == Min, p == Counter, p == SetPolicy:
 		return nil
 	case p.Expression() && len(p) <= MaxPolicy:
 		return nil

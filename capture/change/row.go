@@ -22,6 +22,8 @@ type Row struct {
 	Tombs []Dot // the deletes that stand, at most one for each device
 	// Took is what each of Tombs took from the counters; empty where the table has none.
 	Took [][]Step
+	// Sets says which writes added the elements of the row's sets, as package store writes it.
+	Sets []byte
 	Back Seq // the seq by which the row last came back from a delete, 0: never
 	Feed Seq // the row's newest change: its place in the feed
 }
@@ -59,7 +61,7 @@ type Edit struct {
 	Lacks Bits
 	// Blend are registers whose concurrent versions become one by a policy.
 	Blend Bits
-	// Steps are registers, of counters, of which the edit brings what it added only.
+	// Steps are registers, of counters and sets, of which the edit brings what it did to them.
 	Steps Bits
 	// Took is what a delete took from the counters.
 	Took []Step
@@ -119,7 +121,7 @@ type Loss struct {
 type Outcome struct {
 	Take  Bits // the registers that the edit writes
 	Blend Bits // of them, those whose value is to be merged with the one that stands there
-	Add   Bits // of them, counters to which the edit's steps are to be added
+	Add   Bits // of them, counters and sets to which the edit's steps are to be done
 	// Took is what a delete had taken from the counters that the edit follows: the row is
 	// made anew, and they begin without it.
 	Took   []Step
@@ -163,6 +165,7 @@ func Merge(row *Row, e Edit, seq Seq, registers int) (*Row, Outcome) {
 		Regs:  append([]Dot(nil), row.Regs...),
 		Tombs: append([]Dot(nil), row.Tombs...),
 		Took:  append([][]Step(nil), row.Took...),
+		Sets:  row.Sets,
 		Back:  row.Back,
 		Feed:  seq,
 	}

@@ -132,6 +132,16 @@ func (t *Table) Counters(registers [][]int) (counters []int) {
 	return counters
 }
 
+// Sets returns the registers that are sets, in ascending order.
+func (t *Table) Sets(registers [][]int) (sets []int) {
+	for r, p := range t.Policies(registers) {
+		if p == SetPolicy {
+			sets = append(sets, r)
+		}
+	}
+	return sets
+}
+
 // CheckMerge returns an error that says what is wrong with the option merge.
 func (t *Table) CheckMerge() error {
 	registers := t.Registers()

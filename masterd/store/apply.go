@@ -412,7 +412,8 @@ type rowWrite struct {
 	out   change.Outcome
 
 	old     []change.Value // the row's values before, in table order, where they were wanted
-	blended []change.Value // by column, of the registers in out.Blend and out.Add
+	mixed   change.Bits    // registers whose value is not the edit's alone
+	blended []change.Value // by column, of those
 	steps   []change.Step  // that were not applied before
 	doubts  []change.Step  // of them, those that do not count
 	// unmerged are registers whose merge expression failed, why says how.
@@ -480,7 +481,7 @@ func (w *rowWrite) taken(row []change.Value) []change.Value {
 			i++
 		}
 		switch {
-		case (w.out.Blend | w.out.Add).Has(w.table.registerOf[c]):
+		case w.mixed.Has(w.table.registerOf[c]):
 			row[c] = w.blended[c]
 		case w.edit.values[i] != (absent{}):
 			row[c] = w.edit.values[i]
@@ -542,7 +543,7 @@ func (w *rowWrite) update() (reason string, err error) {
 		return "", err
 	}
 	args := w.edit.values
-	if w.out.Take != w.batch.regs || w.out.Blend|w.out.Add != 0 || w.edit.lacks(w.out.Take, w.batch) {
+	if w.out.Take != w.batch.regs || w.mixed != 0 || w.edit.lacks(w.out.Take, w.batch) {
 		row := w.table.row(w.key)
 		if w.old != nil {
 			copy(row, w.old)

@@ -21,6 +21,7 @@ import (
 //	took                    for each of those how many steps,   if dotsTook
 //	                        and of each the register and by
 //	                        how much, signed
+//	who added what to sets  to the end, see set.go              if dotsSets
 //
 // and a dot is
 //
@@ -38,6 +39,7 @@ const (
 	dotsTombs
 	dotsMerged
 	dotsTook
+	dotsSets
 )
 
 // sites translates between the ids of devices and the numbers that dots use.
@@ -70,6 +72,9 @@ func appendDots(dst []byte, r *change.Row, s sites) []byte {
 	if took {
 		flags |= dotsTook
 	}
+	if len(r.Sets) > 0 {
+		flags |= dotsSets
+	}
 	dst = append(dst, flags)
 	if r.Back != 0 {
 		dst = binary.AppendUvarint(dst, uint64(r.Feed-r.Back))
@@ -93,7 +98,7 @@ func appendDots(dst []byte, r *change.Row, s sites) []byte {
 			}
 		}
 	}
-	return dst
+	return append(dst, r.Sets...)
 }
 
 func appendManyDots(dst []byte, r *change.Row, merged bool, s sites) []byte {
@@ -154,7 +159,7 @@ func readDots(b []byte, feed change.Seq, registers int, s sites, r *change.Row) 
 	flags := d.byte()
 	d.merged = flags&dotsMerged != 0
 	r.Feed, r.Back = feed, 0
-	r.Regs, r.Tombs, r.Took = r.Regs[:0], r.Tombs[:0], nil
+	r.Regs, r.Tombs, r.Took, r.Sets = r.Regs[:0], r.Tombs[:0], nil, nil
 	if flags&dotsBack != 0 {
 		r.Back = feed - change.Seq(d.uint())
 	}
@@ -191,6 +196,9 @@ func readDots(b []byte, feed change.Seq, registers int, s sites, r *change.Row) 
 		for i := range r.Took {
 			r.Took[i] = d.steps()
 		}
+	}
+	if flags&dotsSets != 0 {
+		r.Sets, d.b = slices.Clone(d.b), nil
 	}
 	if d.err == nil && len(d.b) > 0 {
 		return errDots

@@ -25,9 +25,9 @@ func (w *rowWrite) load() (err error) {
 	return err
 }
 
-// tally tells which counters the edit adds to, and what a delete takes from them.
+// tally tells which counters and sets the edit adds to, and what a delete takes from them.
 func (w *rowWrite) tally() error {
-	if len(w.table.counters) == 0 {
+	if len(w.table.counters) == 0 && w.table.sets == 0 {
 		return nil
 	}
 	// A repeated push counts what came since.
@@ -74,15 +74,23 @@ func (w *rowWrite) blend() (reason string, err error) {
 	}
 	for i, c := range w.table.columns(w.batch.regs) {
 		r := w.table.registerOf[c]
-		if w.table.policies[r] != change.Counter || !w.out.Take.Has(r) || w.edit.values[i] == (absent{}) {
+		if !w.out.Take.Has(r) || w.edit.values[i] == (absent{}) {
 			continue
 		}
-		if _, err := change.CounterOf(w.edit.values[i]); err != nil {
+		var err error
+		switch w.table.policies[r] {
+		case change.Counter:
+			_, err = change.CounterOf(w.edit.values[i])
+		case change.SetPolicy:
+			_, err = change.SetOf(w.edit.values[i])
+		}
+		if err != nil {
 			return fmt.Sprintf("column %s: %v", w.table.def.Columns[c].Name, err), nil
 		}
 	}
-	if w.out.Blend|w.out.Add == 0 && len(w.out.Took) == 0 {
-		return "", nil
+	w.mixed, w.blended = w.out.Blend|w.out.Add, nil
+	if w.mixed == 0 && len(w.out.Took) == 0 {
+		return w.mergeSets()
 	}
 	if err := w.load(); err != nil {
 		return "", err
@@ -96,16 +104,18 @@ func (w *rowWrite) blend() (reason string, err error) {
 	w.blended = w.edited(w.out.Blend)
 	w.out.Blend.Each(func(r int) {
 		c := w.table.registers[r][0]
-		if p := w.table.policies[r]; p.Expression() {
+		switch p := w.table.policies[r]; {
+		case p == change.SetPolicy:
+		case p.Expression():
 			w.blended[c] = w.evaluate(r, w.old[c], w.blended[c])
-			return
+		default:
+			w.blended[c] = p.Merge(w.old[c], w.blended[c])
 		}
-		w.blended[c] = w.table.policies[r].Merge(w.old[c], w.blended[c])
 	})
 	w.out.Add.Each(func(r int) { w.blended[w.table.registers[r][0]] = w.old[w.table.registers[r][0]] })
 	for _, x := range w.steps {
 		switch {
-		case !w.out.Add.Has(x.Reg):
+		case !w.out.Add.Has(x.Reg), w.table.sets.Has(x.Reg):
 		case x.LSN <= w.copied:
 			w.doubts = append(w.doubts, x)
 		default:
@@ -114,7 +124,7 @@ func (w *rowWrite) blend() (reason string, err error) {
 			}
 		}
 	}
-	return "", nil
+	return w.mergeSets()
 }
 
 // mostMerging is how long a push may spend on merge expressions: they come from devices.

@@ -228,6 +228,9 @@ func (p *pushing) fill(out *batch, in incoming, b *change.Block, from, to int, i
 		steps := b.Stamps[i].Steps
 		in.t.translate(&e)
 		steps = in.t.translateSteps(steps)
+		for j := range steps {
+			steps[j].Seen = min(steps[j].Seen, p.seen)
+		}
 		e.Seen = min(e.Seen, p.seen)
 		for j := range e.Regs {
 			e.Regs[j].Seen = min(e.Regs[j].Seen, p.seen)
@@ -321,6 +324,11 @@ func (in *incoming) refresh(x *rowEdit) {
 		case len(in.t.table.registers[g.Reg]) == 0, old&r != 0:
 		case written&r != 0:
 			g.Seen = 0
+			for j := range x.steps {
+				if x.steps[j].Reg == g.Reg {
+					x.steps[j].Seen = 0
+				}
+			}
 		default:
 			lacks |= r
 			continue
@@ -365,7 +373,7 @@ func checkBlock(b *change.Block, tables []*viewTable, head change.Seq, through c
 			err = checkStamp(&b.Stamps[i], regs, head, through)
 		}
 		if err == nil {
-			err = checkSteps(&b.Stamps[i], regs, t)
+			err = checkSteps(&b.Stamps[i], regs, t, head)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("row %d of %q: %w", i, t.def.Name, err)
@@ -419,13 +427,36 @@ func checkStamp(s *change.EditStamp, regs change.Bits, head change.Seq, through 
 	return nil
 }
 
-// checkSteps checks what a row added to counters; registers are the device's.
-func checkSteps(s *change.EditStamp, regs change.Bits, t *viewTable) error {
+// checkSteps checks what a row did to counters and sets; registers are the device's. It
+// brings elements into their canonical form.
+func checkSteps(s *change.EditStamp, regs change.Bits, t *viewTable, head change.Seq) error {
 	last := change.LSN(1)
-	for _, x := range s.Steps {
+	for i := range s.Steps {
+		x := &s.Steps[i]
+		policy := change.ByRank
+		if x.Reg >= 0 && x.Reg < len(t.regOf) && regs.Has(x.Reg) {
+			if policy = change.Counter; t.regOf[x.Reg] >= 0 {
+				policy = t.policies[t.regOf[x.Reg]]
+			} else if x.Element != "" || x.Seen != 0 {
+				policy = change.SetPolicy
+			}
+		}
 		switch {
-		case x.Reg < 0 || x.Reg >= len(t.regOf) || !regs.Has(x.Reg) || t.regOf[x.Reg] >= 0 && t.policies[t.regOf[x.Reg]] != change.Counter:
-			return fmt.Errorf("a step of register %d, which is no counter among %b", x.Reg, regs)
+		case policy == change.SetPolicy:
+			of := x.By == 1 || x.By == -1
+			if !of && x.By != change.StepMade && x.By != change.StepSame || of != (x.Element != "") || x.Seen < 0 || x.Seen > head {
+				return fmt.Errorf("a step of register %d by %d, which has seen %d: want 1 or -1 and an element, or 0 or 2 without", x.Reg, x.By, x.Seen)
+			}
+			if of {
+				var err error
+				if x.Element, err = change.ParseElement(string(x.Element)); err != nil {
+					return fmt.Errorf("a step of register %d: %w", x.Reg, err)
+				}
+			}
+		case policy != change.Counter || x.Element != "":
+			return fmt.Errorf("a step of register %d, which is no counter or set among %b", x.Reg, regs)
+		}
+		switch {
 		case x.LSN < last || x.LSN > s.LSN:
 			return fmt.Errorf("a step with lsn %d after %d, the row has %d", x.LSN, last, s.LSN)
 		case s.Weight == change.PushedBack:

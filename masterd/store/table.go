@@ -26,13 +26,14 @@ type table struct {
 	blend       change.Bits     // registers of which concurrent versions become one
 	expressions change.Bits     // of them, those with an SQL expression
 	counters    []int           // registers
-	key         []bool          // by position: is the column part of the key?
-	rest        []int           // positions of the other columns
-	former      map[string]int  // places of columns by names that they had before; tableItself: the table
-	since       []change.Seq    // by column: the head when it came
-	regSince    []change.Seq    // by register
-	registerOf  []int           // the register of each column; -1: of the key
-	defaultText []string        // what DEFAULT says of each column; empty: nothing
+	sets        change.Bits
+	key         []bool         // by position: is the column part of the key?
+	rest        []int          // positions of the other columns
+	former      map[string]int // places of columns by names that they had before; tableItself: the table
+	since       []change.Seq   // by column: the head when it came
+	regSince    []change.Seq   // by register
+	registerOf  []int          // the register of each column; -1: of the key
+	defaultText []string       // what DEFAULT says of each column; empty: nothing
 	refers      []foreignKey
 	referred    []foreignKey // keys of any table that refer to this one
 
@@ -60,6 +61,9 @@ func newTable(id int64, def change.Table, open bool) *table {
 	for r, p := range t.policies {
 		if p != change.ByRank && p != change.Counter {
 			t.blend |= change.Bit(r)
+		}
+		if p == change.SetPolicy {
+			t.sets |= change.Bit(r)
 		}
 		if p.Expression() {
 			t.expressions |= change.Bit(r)

@@ -16,7 +16,7 @@ type trackCmd struct {
 	Table   string   `arg:"" placeholder:"TABLE" help:"The table; it needs a primary key."`
 	Weight  string   `placeholder:"COLUMN" help:"Column of the semantic weight: of two concurrent changes the heavier wins."`
 	Group   []string `sep:"none" placeholder:"A,B" help:"Columns that mean nothing without each other, such as a text and its embedding. May be given again."`
-	Merge   []string `sep:"none" placeholder:"COLUMN=counter|max|min|EXPRESSION" help:"How concurrent values of a column become one, in the place of the heavier. May be given again."`
+	Merge   []string `sep:"none" placeholder:"COLUMN=counter|set|max|min|EXPRESSION" help:"How concurrent values of a column become one, in the place of the heavier. May be given again."`
 	IDs     string   `name:"ids" placeholder:"random|local|renumber" help:"Accept an INTEGER PRIMARY KEY: its numbers are random, or this table has one writer, or rows that two devices made under one number get others."`
 	Options string   `placeholder:"JSON" help:"All options as velosync_track() takes them, in place of the flags above."`
 	jsonFlag

@@ -12,7 +12,7 @@ var fuzzLimits = Limits{Inflated: 1 << 20, Rows: 1000, Cells: 20_000, Value: 1 <
 // The corpus is CBOR: a fuzzer that had to get through zstd would find little else.
 // The body as given is tried too.
 func FuzzDecodePush(f *testing.F) {
-	for _, body := range [][]byte{mustPush(f, fullPush()), mustPush(f, vectorPush()), mustPush(f, policyPush()), mustPush(f, pushOf())} {
+	for _, body := range [][]byte{mustPush(f, fullPush()), mustPush(f, vectorPush()), mustPush(f, policyPush()), mustPush(f, setPush()), mustPush(f, pushOf())} {
 		f.Add(cborOf(f, body))
 	}
 	f.Add(mustPush(f, pushOf()))

@@ -115,6 +115,17 @@ func policyPush() *change.Push {
 	return &change.Push{Device: change.DeviceID{0: 9}, Names: []change.Name{{0: 1}}, Seen: 12, Through: 20, Doubt: 11, Tables: policySchema(), Blocks: []change.Block{counter, docsBlock(1), gone}}
 }
 
+// setPush has steps of sets, beside those of a counter.
+func setPush() *change.Push {
+	set := change.Block{Table: 0, Regs: 3, Keys: []change.Value{"a", "b"}, Columns: [][]change.Value{{`["x","y"]`, "[]"}, {int64(1), int64(2)}},
+		Stamps: []change.EditStamp{
+			{LSN: 11, Seen: 12, Steps: []change.Step{{Reg: 0, LSN: 3, By: change.StepMade, Seen: 7}, {Reg: 0, LSN: 3, By: 1, Element: `"x"`, Seen: 7}, {Reg: 1, LSN: 4, By: 5}, {Reg: 0, LSN: 11, By: 1, Element: `"y"`, Seen: 12}}},
+			{LSN: 12, Seen: 12, Steps: []change.Step{{Reg: 0, LSN: 12, By: -1, Element: `{"z":[1,null]}`, Seen: 12}}},
+		}}
+	counter := change.Block{Table: 1, Regs: 1, Keys: []change.Value{"a"}, Columns: [][]change.Value{{int64(5)}}, Stamps: []change.EditStamp{{LSN: 13, Steps: []change.Step{{Reg: 0, LSN: 13, By: 2}}}}}
+	return &change.Push{Device: change.DeviceID{0: 9}, Names: []change.Name{{0: 1}}, Seen: 12, Through: 20, Blocks: []change.Block{docsBlock(1), set, counter}}
+}
+
 func policyPull() *change.Pull { return &change.Pull{To: 7, Done: true, Tables: policySchema()} }
 
 func policySchema() change.Schema {

@@ -59,6 +59,12 @@ func TestGolden(t *testing.T) {
 			want:   func(n int64) any { p := policyPush(); p.Wire = n; return p },
 		},
 		{
+			name:   "v1_push_sets",
+			encode: func() ([]byte, error) { return EncodePush(setPush()) },
+			decode: func(b []byte) (any, error) { return DecodePush(b, Limits{}) },
+			want:   func(n int64) any { p := setPush(); p.Wire = n; return p },
+		},
+		{
 			name:   "v1_pull_policies",
 			encode: func() ([]byte, error) { return EncodePull(policyPull()) },
 			decode: func(b []byte) (any, error) { return DecodePull(b, Limits{}) },

@@ -31,6 +31,7 @@ type wirePush struct {
 	Made        [][]byte     `cbor:"20,keyasint,omitempty"`
 	Steps       [][]byte     `cbor:"21,keyasint,omitempty"`
 	Doubt       int64        `cbor:"22,keyasint,omitempty"`
+	Elements    [][]byte     `cbor:"23,keyasint,omitempty"`
 }
 
 // A wireRename has 0 for the table itself, and 1 + the place of a column.
@@ -69,7 +70,7 @@ func EncodePush(p *change.Push) ([]byte, error) {
 		Paging:  p.Paging,
 		Compare: p.Compare, Compared: int64(p.Compared),
 		Made:  packMade(p.Blocks),
-		Steps: packSteps(p.Blocks),
+		Steps: packSteps(p.Blocks), Elements: packElements(p.Blocks),
 		Doubt: int64(p.Doubt),
 	}
 	for _, c := range p.Fresh {
@@ -154,7 +155,10 @@ func DecodePush(body []byte, l Limits) (*change.Push, error) {
 		if err := unpackMade(d, p.Blocks, w.Made); err != nil {
 			return err
 		}
-		return unpackSteps(d, p.Blocks, w.Steps)
+		if err := unpackSteps(d, p.Blocks, w.Steps); err != nil {
+			return err
+		}
+		return unpackElements(d, p.Blocks, w.Elements)
 	})
 	if err != nil {
 		return nil, err

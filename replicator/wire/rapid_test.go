@@ -121,7 +121,8 @@ func anyStamp(t *rapid.T, regs change.Bits) change.EditStamp {
 	last := int64(0)
 	for regs != 0 && rapid.IntRange(0, 5).Draw(t, "step") == 0 {
 		last = rapid.Int64Range(last, int64(s.LSN)).Draw(t, "step lsn")
-		s.Steps = append(s.Steps, change.Step{Reg: bits.TrailingZeros64(uint64(regs)), LSN: change.LSN(last), By: rapid.Int64().Draw(t, "by")})
+		s.Steps = append(s.Steps, change.Step{Reg: bits.TrailingZeros64(uint64(regs)), LSN: change.LSN(last), By: rapid.Int64().Draw(t, "by"),
+			Element: change.Element(rapid.SampledFrom([]string{"", "1", `"x"`}).Draw(t, "element")), Seen: change.Seq(rapid.Int64Range(0, 5).Draw(t, "step seen"))})
 	}
 	regs.Each(func(r int) {
 		if rapid.IntRange(0, 5).Draw(t, "odd") == 0 {

@@ -12,7 +12,8 @@ CREATE TABLE IF NOT EXISTS _velosync_wal (
   seen   INTEGER NOT NULL,               -- _velosync_state.seen at that moment
   at     INTEGER NOT NULL,               -- unix ms; of op B: seen before the restore
   weight REAL,                           -- of a deleted row
-  steps                                  -- what was added to the table's counters, see capture/counter.go
+  steps,                                 -- what was added to the table's counters, see capture/counter.go
+  sets                                   -- what was done to the table's sets, see capture/set.go
 );
 
 -- What a row showed before a delete was laid under its pending edits: its registers are

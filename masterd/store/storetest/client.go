@@ -181,7 +181,7 @@ func (c *client) write(e edit) {
 	maps.Copy(row, e.set)
 }
 
-// stepsOf returns what an edit adds to the counters of the client's own row.
+// stepsOf returns what an edit does to the counters and sets of the client's own row.
 func (c *client) stepsOf(e edit) (steps []change.Step) {
 	table := &c.tables[max(0, c.tables.Find(e.table))]
 	registers := table.Registers()
@@ -192,6 +192,32 @@ func (c *client) stepsOf(e edit) (steps []change.Step) {
 		if ok || e.set == nil {
 			steps = append(steps, change.Step{Reg: r, LSN: e.lsn, By: n - old})
 		}
+	}
+	if e.set == nil {
+		return steps
+	}
+	seen := c.seen
+	if e.at {
+		seen = e.seen
+	}
+	for _, r := range table.Sets(registers) {
+		name := table.Columns[registers[r][0]].Name
+		v, ok := e.set[name]
+		to, err := change.SetOf(v)
+		if !ok || err != nil {
+			continue
+		}
+		var s change.SetSteps
+		row := c.rows[e.table][e.key]
+		if row == nil {
+			s.Make(e.lsn, seen)
+		}
+		from, err := change.SetOf(row[name])
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		s.Change(from, to, e.lsn, seen)
+		steps = append(steps, s.Steps(r)...)
 	}
 	return steps
 }

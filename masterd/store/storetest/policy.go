@@ -108,6 +108,7 @@ func testPolicies(t *testing.T, c Config) {
 		b.has("counts", map[change.Value]values{"k": {"title": "t", "high": int64(9)}})
 	})
 	t.Run("expressions", func(t *testing.T) { testExpressions(t, c) })
+	t.Run("sets", func(t *testing.T) { testSets(t, c) })
 	t.Run("counters", func(t *testing.T) { testCounters(t, c) })
 	t.Run("every order of arrival", func(t *testing.T) { testPolicyOrders(t, c) })
 }

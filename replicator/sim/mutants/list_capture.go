@@ -106,7 +106,7 @@ var applying = []mutant{
 		"if narrow := r.cols & later.cols; narrow != r.cols {",
 		"if narrow := r.cols | later.cols&0; narrow != r.cols {"),
 	broken("lsns are given again", applyGo,
-		"if _, err := d.c.Exec(`UPDATE _velosync_wal SET op = 'X', cols = 0, weight = NULL WHERE lsn = ? AND lsn <= ? AND op <> 'X'`, top, through); err != nil {",
+		"if _, err := d.c.Exec(`UPDATE _velosync_wal SET op = 'X', cols = 0, weight = NULL, sets = NULL WHERE lsn = ? AND lsn <= ? AND op <> 'X'`, top, through); err != nil {",
 		"if _, err := d.c.Exec(`DELETE FROM _velosync_wal WHERE lsn = ? AND lsn <= ?`, top, through); err != nil {"),
 	broken("page-head: a pull counts as complete at the head of its first page", applyGo,
 		"a.last = pull\n",
