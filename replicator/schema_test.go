@@ -407,3 +407,24 @@ func TestScenario_26_DeleteWhileTheColumnComes(t *testing.T) {
 		})
 	}
 }
+
+// A column's name may be a word that its table says elsewhere: a type, or a column of
+// another table. A rename concerns the column alone.
+func TestRename_WordsOfTheTable(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(`CREATE TABLE lists(id TEXT PRIMARY KEY NOT NULL, text TEXT UNIQUE)`,
+		`CREATE TABLE items(id TEXT PRIMARY KEY NOT NULL, text TEXT CHECK (text <> 'text'), list TEXT REFERENCES lists(text), real REAL, UNIQUE (text, real))`,
+		`CREATE UNIQUE INDEX items_text ON items(CAST(text AS TEXT), real)`,
+		`SELECT velosync_track('lists')`, `SELECT velosync_track('items')`,
+		`INSERT INTO lists VALUES ('l', 'food')`, `INSERT INTO items VALUES ('i', 'tea', 'food', 1)`)
+	a.sync()
+	b.sync()
+	a.exec(`ALTER TABLE items RENAME COLUMN text TO words`, `ALTER TABLE items RENAME COLUMN real TO number`, `UPDATE items SET words = 'black tea' WHERE id = 'i'`)
+	a.sync()
+	b.exec(`UPDATE items SET real = 2 WHERE id = 'i'`, `ALTER TABLE items ADD COLUMN more TEXT CHECK (more <> text)`)
+	b.sync()
+	a.sync()
+	a.want(`SELECT id, words, list, number FROM items`, "i black tea food 2")
+	b.want(`SELECT id, text, list, real FROM items`, "i black tea food 2")
+}

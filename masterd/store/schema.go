@@ -232,7 +232,11 @@ func (t *tx) learnTable(def *change.Table, m *match) (changed bool, err error) {
 			names[c.Name] = have.def.Columns[at].Name
 		}
 	}
-	added, err := compareTables(&have.def, def, names, !have.open)
+	got, err := withColumnNames(def, names)
+	if err != nil {
+		return false, err
+	}
+	added, err := compareTables(&have.def, got, !have.open)
 	switch {
 	case err != nil:
 		return false, err
@@ -242,7 +246,7 @@ func (t *tx) learnTable(def *change.Table, m *match) (changed bool, err error) {
 	case have.open:
 		return true, t.settle(have, withNames(def.Options, names))
 	case len(added) > 0:
-		if err := t.addColumns(have, def, names, added); err != nil {
+		if err := t.addColumns(have, got, added); err != nil {
 			return false, err
 		}
 		changed = true
@@ -574,17 +578,15 @@ func checkOptions(def *change.Table) error {
 }
 
 // compareTables returns the columns that a device's table has and the space's has not. An
-// error says why the two don't fit. names are the space's names of columns, by the device's,
-// where they differ.
-func compareTables(have, got *change.Table, names map[string]string, options bool) (added []int, err error) {
+// error says why the two don't fit. Columns that the space has are called in got as they are
+// there.
+func compareTables(have, got *change.Table, options bool) (added []int, err error) {
 	refuse := func(format string, args ...any) ([]int, error) {
 		return nil, &SchemaError{Table: have.Name, Reason: fmt.Sprintf(format, args...) +
 			"; make the device's table like the space's, or sync it with another space"}
 	}
-	device := got
-	got = renamedTable(got, names)
-	a, okA := readTableText(have, have, nil)
-	b, okB := readTableText(device, got, names)
+	a, okA := readTableText(have)
+	b, okB := readTableText(got)
 	if !okA || !okB {
 		return refuse("its SQL is %.500q in the space and %.500q on the device", have.SQL, got.SQL)
 	}
@@ -617,7 +619,7 @@ func compareTables(have, got *change.Table, names map[string]string, options boo
 		return refuse("its SQL is %.500q in the space and %.500q on the device (they differ at %.200q)", have.SQL, got.SQL,
 			firstDifference(append(a.constraints, a.tail), append(b.constraints, b.tail)))
 	}
-	x, y := uniqueTexts(have, nil), uniqueTexts(got, names)
+	x, y := uniqueTexts(have), uniqueTexts(got)
 	if !slices.Equal(x, y) {
 		return refuse("its unique indexes are %.500q in the space and %.500q on the device", x, y)
 	}
@@ -627,20 +629,49 @@ func compareTables(have, got *change.Table, names map[string]string, options boo
 	return added, nil
 }
 
-// renamedTable returns a table with other names for its columns.
-func renamedTable(t *change.Table, names map[string]string) *change.Table {
+// withColumnNames returns a device's table with other names for its columns, by the names
+// that they have. SQLite renames them: a name may be a type's or a word of an expression as
+// well, and the column of another table that a foreign key names. An error is a
+// *SchemaError, or comes from SQLite.
+func withColumnNames(t *change.Table, names map[string]string) (*change.Table, error) {
 	if len(names) == 0 {
-		return t
+		return t, nil
 	}
-	other := *t
-	other.Columns = slices.Clone(t.Columns)
-	for i := range other.Columns {
-		if n, ok := names[other.Columns[i].Name]; ok {
-			other.Columns[i].Name = n
+	if err := checkTable(t); err != nil {
+		return nil, err
+	}
+	c, err := scratch()
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(c)
+	for _, text := range append([]string{t.SQL}, t.Indexes...) {
+		if err := c.Script(text); err != nil {
+			return nil, err
 		}
 	}
-	other.Options = withNames(t.Options, names)
-	return &other
+	rename := func(from, to string) error {
+		return c.Script("ALTER TABLE " + vsql.Quote(t.Name) + " RENAME COLUMN " + vsql.Quote(from) + " TO " + vsql.Quote(to))
+	}
+	between := make(map[string]string, len(names)) // two columns may exchange their names
+	for from, to := range names {
+		free := fmt.Sprintf("_velosync_column_%d", len(between))
+		if err := rename(from, free); err != nil {
+			return nil, err
+		}
+		between[free] = to
+	}
+	for free, to := range between {
+		if err := rename(free, to); err != nil {
+			return nil, &SchemaError{Table: t.Name, Reason: fmt.Sprintf("the space calls one of its columns %q, and so it calls another one: %v", to, err)}
+		}
+	}
+	d, err := c.Describe(t.Name)
+	if err != nil {
+		return nil, err
+	}
+	d.Table.Options = withNames(t.Options, names)
+	return &d.Table, nil
 }
 
 func columnText(c change.Column) string {
@@ -669,12 +700,11 @@ func firstDifference(a, b []string) string {
 }
 
 // uniqueTexts returns the unique indexes of a table, without their names.
-func uniqueTexts(t *change.Table, names map[string]string) []string {
+func uniqueTexts(t *change.Table) []string {
 	var texts []string
 	for _, text := range t.Indexes {
 		if uniqueIndex(text) {
 			tokens, _ := sqlTokens(text)
-			putNames(tokens, names)
 			texts = append(texts, strings.Join(tokens[min(6, len(tokens)):], " "))
 		}
 	}
@@ -714,14 +744,14 @@ func optionsText(t, other *change.Table) string {
 }
 
 // addColumns adds columns that a device has to the space's table, behind all others.
-func (t *tx) addColumns(have *table, def *change.Table, names map[string]string, added []int) error {
+func (t *tx) addColumns(have *table, def *change.Table, added []int) error {
 	refuse := func(c change.Column, format string, args ...any) error {
 		return &SchemaError{Table: def.Name, Reason: fmt.Sprintf("the device has column %s, the space has not: ", columnText(c)) + fmt.Sprintf(format, args...)}
 	}
 	if err := checkTable(def); err != nil {
 		return err
 	}
-	text, ok := readTableText(def, def, nil)
+	text, ok := readTableText(def)
 	if !ok {
 		return fmt.Errorf("the SQL of %q can't be taken apart", def.Name) // compareTables did
 	}
@@ -752,7 +782,7 @@ func (t *tx) addColumns(have *table, def *change.Table, names map[string]string,
 		if at := made.Find(c.Name); at < 0 || made.Columns[at] != c {
 			return refuse(c, "it became another column here")
 		}
-		joinGroup(&made, renamedTable(def, names), c.Name)
+		joinGroup(&made, def, c.Name)
 		if p, ok := def.Options.Merge[c.Name]; ok {
 			made.Options.SetMerge(c.Name, p)
 		}

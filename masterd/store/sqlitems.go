@@ -20,25 +20,9 @@ type columnItem struct {
 	tokens []string // after the name
 }
 
-// putNames puts names of columns in the place of others.
-func putNames(tokens []string, names map[string]string) {
-	for i, token := range tokens {
-		for from, to := range names {
-			if lower(strings.TrimPrefix(token, `"`)) == lower(from) {
-				tokens[i] = lower(to)
-				if !bareWord(tokens[i]) {
-					tokens[i] = `"` + to
-				}
-				break
-			}
-		}
-	}
-}
-
-// readTableText takes a CREATE TABLE apart; ok is false when it is none. names are those of
-// t's columns in the place of the text's own.
-func readTableText(text, t *change.Table, names map[string]string) (parts tableText, ok bool) {
-	items, tail, ok := sqlItems(text.SQL)
+// readTableText takes a CREATE TABLE apart; ok is false when it is none.
+func readTableText(t *change.Table) (parts tableText, ok bool) {
+	items, tail, ok := sqlItems(t.SQL)
 	if !ok {
 		return parts, false
 	}
@@ -52,7 +36,6 @@ func readTableText(text, t *change.Table, names map[string]string) (parts tableT
 		if !ok || len(tokens) == 0 {
 			return parts, false
 		}
-		putNames(tokens, names)
 		name := lower(strings.TrimPrefix(tokens[0], `"`))
 		if _, again := parts.columns[name]; slices.Contains(constraintWords, tokens[0]) && (!columns[name] || again) {
 			parts.constraints = append(parts.constraints, strings.Join(tokens, " "))
