@@ -62,6 +62,22 @@ func (d *Device) Mend() ([]string, error) {
 	return mended, d.refresh()
 }
 
+// watched reports whether the triggers stand that Mend has left: since then an application
+// may have renamed a table, or rebuilt one and written to it, and nothing was logged.
+func (d *Device) watched() (bool, error) {
+	var version int64
+	if _, err := d.c.Row(`SELECT schema_version FROM pragma_schema_version`, nil, &version); err != nil || version == d.calm {
+		return err == nil, err
+	}
+	for _, t := range d.tables {
+		got, err := d.ourTriggers(t.d.Name)
+		if err != nil || !sameTriggers(got, t.triggers()) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // mend makes the triggers of one table again, as it is now that nobody else writes.
 func (d *Device) mend(id int64) error {
 	var name, options, texts, was string

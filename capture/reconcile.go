@@ -165,6 +165,11 @@ func (c *Comparison) Finish() (rows int, err error) {
 		if s.Device != c.at.Device || s.Seen != c.at.Seen {
 			return ErrMoved
 		}
+		if watched, err := d.watched(); err != nil {
+			return err
+		} else if !watched {
+			return ErrMoved
+		}
 		if err := d.refresh(); err != nil {
 			return err
 		}
