@@ -231,9 +231,9 @@ func (r *reconciling) lower() error {
 // A comparedTable is a table of this file beside the space's of the same name.
 type comparedTable struct {
 	t         *table
-	place     int64   // in the space's schema; -1: the master lacks it
-	registers [][]int // the space's, as positions in t's columns; nil where this file lacks a column
-	mine      []change.Bits
+	place     int64         // in the space's schema; -1: the master lacks it
+	registers [][]int       // the space's, as positions in t's columns; nil where this file lacks a column
+	mine      []change.Bits // what this file has of each
 }
 
 func (r *reconciling) pair(t *table) comparedTable {
@@ -245,15 +245,15 @@ func (r *reconciling) pair(t *table) comparedTable {
 		}
 		p.place = int64(i)
 		for _, theirs := range def.Registers() {
-			cols, mine := []int{}, change.Bits(0)
+			cols, mine := make([]int, 0, len(theirs)), change.Bits(0)
 			for _, c := range theirs {
-				at := t.d.Find(def.Columns[c].Name)
-				if at < 0 {
-					cols, mine = nil, 0
-					break
+				if at := t.d.Find(def.Columns[c].Name); at >= 0 {
+					cols = append(cols, at)
+					mine |= change.Bit(t.registerOf(at))
 				}
-				cols = append(cols, at)
-				mine |= change.Bit(t.registerOf(at))
+			}
+			if len(cols) < len(theirs) {
+				cols = nil
 			}
 			p.registers, p.mine = append(p.registers, cols), append(p.mine, mine)
 		}
@@ -312,7 +312,11 @@ func (r *reconciling) row(p *comparedTable, key change.Value, values []change.Va
 	hidden := pending.cols&^added | parked
 	var differ change.Bits
 	for i, cols := range p.registers {
-		if cols == nil || p.mine[i]&^hidden == 0 {
+		switch {
+		case p.mine[i]&^hidden == 0:
+			continue
+		case cols == nil: // the fingerprint is of more than this file has: let the master compare
+			differ |= p.mine[i]
 			continue
 		}
 		own := make([]change.Value, len(cols))

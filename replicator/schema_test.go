@@ -468,3 +468,24 @@ func TestRound_TableAlteredMeanwhile(t *testing.T) {
 		})
 	}
 }
+
+// A master is restored, and has a column in a group that a device has not: its fingerprint
+// of the group says nothing to that device, which pushes back what it has of it.
+func TestRestored_GroupWithAnUnknownColumn(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
+	a.exec(notes, `SELECT velosync_track('notes', '{"groups": [["title", "body", "score"]]}')`, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
+	a.sync()
+	b.sync()
+	a.exec(`ALTER TABLE notes ADD COLUMN lang TEXT`, `UPDATE notes SET lang = 'en'`)
+	a.sync()
+	b.sync()
+	restore := backup(t, m)
+	b.exec(`UPDATE notes SET title = 'black tea'`)
+	b.sync()
+	restore()
+	b.sync()
+	a.sync()
+	b.want(`SELECT title FROM notes`, "black tea")
+	a.want(`SELECT title, lang FROM notes`, "black tea en")
+}
