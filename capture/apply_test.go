@@ -233,6 +233,25 @@ func TestFinish_deleteUnderPendingAfterUpdate(t *testing.T) {
 	}
 }
 
+// TestFinish_rowUnderPendingAfterDelete: a page before the one with the row said that it is
+// deleted. The pull as a whole brings the row, and leaves no mark of the delete.
+func TestFinish_rowUnderPendingAfterDelete(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a, b) VALUES ('x', 1, 1)`)
+	f.sync(t, &change.Pull{To: 5})
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	run(t, f.Device, `UPDATE kv SET a = 2`)
+	f.finish(t, r,
+		&change.Pull{To: 7, Blocks: []change.Block{{Delete: true, Keys: []change.Value{"x"}}}},
+		&change.Pull{To: 9, Blocks: []change.Block{block("x", 7, "theirs", "theirs", nil)}})
+	if got, want := dump(t, f.Device, `SELECT a, b FROM kv`), "int64:2 string:theirs"; got != want {
+		t.Errorf("row: %s, want %s", got, want)
+	}
+	if got := dump(t, f.Device, `SELECT reg, seen FROM _velosync_under`); got != "" {
+		t.Errorf("registers that are as old as before a delete: %s, want none", got)
+	}
+}
+
 func (f *file) id(t *testing.T) change.DeviceID {
 	s, err := f.State()
 	if err != nil {

@@ -281,9 +281,13 @@ func (s *SetSteps) Split() (removed, added []Element) {
 	return removed, added
 }
 
-// Onto returns a set with what is pending done to it; back, undone.
+// Onto returns a set with what is pending done to it; back, undone. Of a row that was made
+// here nothing else is shown until the master has merged it.
 func (s *SetSteps) Onto(set []Element, back bool) []Element {
 	removed, added := s.Split()
+	if s.Made() && !back {
+		return added
+	}
 	if back {
 		removed, added = added, removed
 	}

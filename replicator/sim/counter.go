@@ -8,15 +8,18 @@ import (
 	vsql "github.com/velosync/velosync/sql"
 )
 
-// In some schedules there is a second table, with a counter and a maximum. Its oracle needs
+// In some schedules there is a second table, with a counter, a maximum and a set. Its oracle needs
 // no clocks: the master has what the pushes that it took have added, each once, and a
 // device what the master had, and what of its own is pending. Nobody deletes its rows, and
 // nobody lowers a maximum.
 
-const countsTable = `CREATE TABLE counts(id TEXT PRIMARY KEY NOT NULL, n INTEGER NOT NULL, high INT, slug TEXT UNIQUE)`
+const countsTable = `CREATE TABLE counts(id TEXT PRIMARY KEY NOT NULL, n INTEGER NOT NULL, high INT, tags TEXT, slug TEXT UNIQUE)`
 
 // A tally is a row of that table.
-type tally struct{ n, high int64 }
+type tally struct {
+	n, high int64
+	tags    string // the elements of the set, in their order
+}
 
 // An addition is one mutation of such a row.
 type addition struct {
@@ -25,6 +28,8 @@ type addition struct {
 	by     int64
 	raised bool // the maximum was written
 	high   int64
+	tags   []tagging
+	made   bool // the row was made anew, its set too
 }
 
 // trackCounts makes the table.
@@ -33,7 +38,7 @@ func (d *device) trackCounts() {
 		return
 	}
 	d.w.must(d.app.Script(countsTable), "make the table of counters")
-	d.w.must(d.app.Query(`SELECT velosync_track('counts', '{"merge":{"n":"counter","high":"max"}}')`, nil, func([]change.Value) error { return nil }), "track it")
+	d.w.must(d.app.Query(`SELECT velosync_track('counts', '{"merge":{"n":"counter","high":"max","tags":"set"}}')`, nil, func([]change.Value) error { return nil }), "track it")
 }
 
 // notesOnly is a condition on rows of the log, and of the master's tables.
@@ -52,14 +57,24 @@ func (x *txn) countUp() {
 	old, there := x.counts[key]
 	by, high := w.rng.Int64N(9)-4, old.high+w.rng.Int64N(3)
 	a := addition{key: key, by: by, raised: true, high: high}
-	switch way := w.rng.IntN(5); {
+	switch way := w.rng.IntN(8); {
 	case way == 0 || !there:
 		x.run(`INSERT INTO counts(id, n, high) VALUES (?, ?, ?) ON CONFLICT(id) DO UPDATE SET n = n + excluded.n, high = excluded.high`, key, by, high)
-		a.raised = !there || high != old.high
+		a.raised, a.made = !there || high != old.high, !there
 	case way == 1:
-		x.run(`INSERT OR REPLACE INTO counts(id, n, high) VALUES (?, ?, ?)`, key, old.n+by, high)
+		set, text := x.drawTags()
+		x.run(`INSERT OR REPLACE INTO counts(id, n, high, tags) VALUES (?, ?, ?, ?)`, key, old.n+by, high, text)
+		a.tags, a.made = x.tag(key, set, true), true
 	case way == 2:
 		x.run(`INSERT OR IGNORE INTO counts(id, n, high) VALUES (?, ?, ?)`, key, by, high) // a warning in the log
+		return
+	case way < 5:
+		set, text := x.drawTags()
+		x.run(`UPDATE counts SET tags = ? WHERE id = ?`, text, key)
+		a.tags = x.tag(key, set, false)
+		a.by, a.raised, a.high = 0, false, old.high
+		x.counts[key] = tally{old.n, old.high, a.shows(old.tags)}
+		x.adds = append(x.adds, a)
 		return
 	default:
 		x.run(`UPDATE counts SET n = n + ? WHERE id = ?`, by, key)
@@ -68,10 +83,10 @@ func (x *txn) countUp() {
 			return
 		}
 	}
-	if there && by == 0 && !a.raised { // changed nothing
+	if there && by == 0 && !a.raised && !a.made { // changed nothing
 		return
 	}
-	x.counts[key] = tally{old.n + by, a.high}
+	x.counts[key] = tally{old.n + by, a.high, a.shows(old.tags)}
 	x.adds = append(x.adds, a)
 }
 
@@ -109,8 +124,8 @@ func (w *world) readTallies(c *vsql.Conn) map[string]tally {
 	var n int
 	_, err := c.Row(`SELECT count(*) FROM sqlite_schema WHERE name = 'counts'`, nil, &n)
 	if err == nil && n > 0 {
-		err = c.Query(`SELECT id, n, high FROM counts`, nil, func(v []change.Value) error {
-			got[v[0].(string)] = tally{v[1].(int64), v[2].(int64)}
+		err = c.Query(`SELECT id, n, high, tags FROM counts`, nil, func(v []change.Value) error {
+			got[v[0].(string)] = tally{v[1].(int64), v[2].(int64), w.tagsOf(v[3])}
 			return nil
 		})
 	}
@@ -128,11 +143,16 @@ func (d *device) lookCounts(when string, seen change.Seq, acked change.LSN) {
 	if want == nil {
 		want = make(map[string]tally)
 	}
+	held := maps.Clone(w.master.tagsAt[seen])
+	if held == nil {
+		held = make(map[string]tagged)
+	}
 	for _, a := range d.adds {
 		if a.lsn <= acked {
 			continue
 		}
 		t := want[a.key]
+		t.tags, held[a.key] = a.shows(t.tags), held[a.key].with(a.tags)
 		t.n += a.by
 		if a.raised { // hides what the master has
 			t.high = d.counts[a.key].high
@@ -142,7 +162,7 @@ func (d *device) lookCounts(when string, seen change.Seq, acked change.LSN) {
 	if got := w.readTallies(d.app); !maps.Equal(got, want) {
 		w.fail("%s, %s: seen %d, acked %d: counters are %v, want %v", d, when, seen, acked, got, want)
 	}
-	d.counts = want
+	d.counts, d.tags = want, held
 }
 
 // count applies what a push added.
@@ -156,8 +176,11 @@ func (m *master) count(d *device, after, through change.LSN) {
 		if a.raised {
 			t.high = max(t.high, a.high)
 		}
+		m.tags[a.key] = m.tags[a.key].with(a.tags)
+		t.tags = m.tags[a.key].String()
 		m.counts[a.key] = t
 		m.w.work("steps counted", 1)
+		m.w.work("elements added or removed", len(a.tags))
 	}
 }
 
@@ -169,7 +192,7 @@ func (m *master) checkCounts(when string) {
 	if got := m.w.readTallies(m.watch); !maps.Equal(got, m.counts) {
 		m.w.fail("master, %s: counters are %v, want %v", when, got, m.counts)
 	}
-	m.countsAt[m.head] = maps.Clone(m.counts)
+	m.countsAt[m.head], m.tagsAt[m.head] = maps.Clone(m.counts), maps.Clone(m.tags)
 }
 
 // checkCounters compares a healed device's counters with the master's.

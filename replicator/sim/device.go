@@ -55,6 +55,7 @@ type device struct {
 	parts    []*change.Push
 	adds     []addition // all that it ever wrote
 	counts   map[string]tally
+	tags     map[string]tagged // what it knows of the sets
 }
 
 // A knowledge is what the device has seen of a row: the lineage of what stands, or stood,
@@ -90,7 +91,7 @@ type snapshot struct {
 }
 
 func newDevice(w *world, n int, withTable bool) *device {
-	d := &device{w: w, n: n, rows: make(map[string][]*event), know: make(map[string]knowledge), byLSN: make(map[change.LSN][]*event), counts: make(map[string]tally)}
+	d := &device{w: w, n: n, rows: make(map[string][]*event), know: make(map[string]knowledge), byLSN: make(map[change.LSN][]*event), counts: make(map[string]tally), tags: make(map[string]tagged)}
 	d.skew = w.drawSkew()
 	d.place()
 	for _, key := range w.shape.keys {

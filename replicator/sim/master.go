@@ -49,6 +49,8 @@ type master struct {
 	deleted   []string              // rows that the master knows to be deleted; with Options.Life
 
 	counts   map[string]tally
+	tags     map[string]tagged
+	tagsAt   map[change.Seq]map[string]tagged
 	countsAt map[change.Seq]map[string]tally // after each push
 }
 
@@ -105,7 +107,8 @@ func newMaster(w *world) *master {
 		at:   map[change.Seq]map[string][]*event{0: {}},
 		past: make(map[string][]pastRow), applied: make(map[change.DeviceID]change.LSN), parts: make(map[change.DeviceID]*upload),
 		lostBy: make(map[change.DeviceID][]conflict), lost: make(map[int]bool), forgotten: make(map[string]*masterRow),
-		counts: make(map[string]tally), countsAt: make(map[change.Seq]map[string]tally)}
+		counts: make(map[string]tally), countsAt: make(map[change.Seq]map[string]tally),
+		tags: make(map[string]tagged), tagsAt: make(map[change.Seq]map[string]tagged)}
 	m.dir, m.disk = m.place(), w.newDisk("master")
 	m.open()
 	return m

@@ -127,18 +127,19 @@ type world struct {
 	vanished set                   // events that a power cut took
 	life     *life                 // nil: no file goes back in time
 
-	now     int64 // unix ms, as all agree on it but for their skew
-	writes  int64 // numbers the values written
-	txns    int
-	calm    bool // nothing fails any more
-	depth   int  // of rounds inside rounds
-	step    int
-	asked   int // how often chance was, in this step
-	devices []*device
-	master  *master
-	opened  []*disk.Disk
-	late    []request // may arrive again
-	cutOff  partition
+	now       int64 // unix ms, as all agree on it but for their skew
+	writes    int64 // numbers the values written
+	additions int   // of elements to sets
+	txns      int
+	calm      bool // nothing fails any more
+	depth     int  // of rounds inside rounds
+	step      int
+	asked     int // how often chance was, in this step
+	devices   []*device
+	master    *master
+	opened    []*disk.Disk
+	late      []request // may arrive again
+	cutOff    partition
 
 	events    []*event // by id
 	versions  map[cell]map[string]*event

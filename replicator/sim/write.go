@@ -22,6 +22,7 @@ type txn struct {
 	err    error // what the disk said; nothing is done any more
 
 	counts map[string]tally
+	tags   map[string]tagged
 	adds   []addition
 }
 
@@ -50,7 +51,7 @@ func (d *device) transact(statements func(*txn)) {
 	}
 	w.tick()
 	w.txns++
-	x := &txn{d: d, rows: make(map[string][]*event), know: make(map[string]knowledge), counts: maps.Clone(d.counts)}
+	x := &txn{d: d, rows: make(map[string][]*event), know: make(map[string]knowledge), counts: maps.Clone(d.counts), tags: maps.Clone(d.tags)}
 	for _, key := range w.shape.keys {
 		x.rows[key], x.know[key] = d.rows[key], d.know[key]
 	}
@@ -87,6 +88,7 @@ func (d *device) transact(statements func(*txn)) {
 		}
 	}
 	d.last, d.adds, d.counts = max(d.last, last), append(slices.Clip(d.adds), x.adds...), x.counts
+	d.tags = x.tags
 	slices.SortFunc(d.log, func(a, b mutation) int { return int(a.lsn - b.lsn) })
 	for _, e := range x.events {
 		w.add(e)

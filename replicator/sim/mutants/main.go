@@ -1,10 +1,11 @@
 // Command mutants breaks the product's own code, one place at a time, and demands that the
 // simulation finds each break. A break that it can't see is a hole in it.
 //
-//	go run ./replicator/sim/mutants                 all of them, as a table
+//	go run ./replicator/sim/mutants                 all of them
 //	go run ./replicator/sim/mutants -run 'stored|tie'   those with such names
 //
-// The sources stay as they are: the compiler reads each mutant through an overlay.
+// The sources stay as they are: the compiler reads each mutant through an overlay. Results go
+// to replicator/sim/MUTANTS.md, each as it comes.
 package main
 
 import (
@@ -82,6 +83,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return errors.Join(append(r.Errors, errors.New("the code fails as it is: "+r.Explain(true)))...)
 		}
 	}
+	kept, err := readTable(filepath.Join(root, tableFile))
+	if err != nil {
+		return err
+	}
 	results := make([]result, len(list))
 	next := make(chan int)
 	var wg sync.WaitGroup
@@ -92,6 +97,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 				results[i] = find(ctx, root, filepath.Join(dir, fmt.Sprint(i)), list[i], *seeds)
 				printing.Lock()
 				fmt.Fprintln(out, results[i].line())
+				kept.put(&results[i])
+				results[i].err = errors.Join(results[i].err, kept.write(filepath.Join(root, tableFile), mutants))
 				printing.Unlock()
 			}
 		})
@@ -101,7 +108,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	close(next)
 	wg.Wait()
-	return table(out, results)
+	return sum(out, results)
 }
 
 // A result says what became of a mutant.
@@ -199,24 +206,17 @@ func (r *result) line() string {
 	return fmt.Sprintf("found     %s: by %s, seed %d, %d runs, %d operations", r.name, r.By, r.Seed, r.Runs, r.Operations)
 }
 
-// table writes all results, and returns an error unless all mutants were found.
-func table(out io.Writer, results []result) error {
-	fmt.Fprintf(out, "\n| mutant | found by | runs | operations |\n| --- | --- | --- | --- |\n")
+// sum says how many mutants were found, and returns an error unless all were.
+func sum(out io.Writer, results []result) error {
 	var errs []error
 	for _, r := range results {
-		by, runs, operations := r.By, fmt.Sprint(r.Runs), fmt.Sprint(r.Operations)
 		switch {
 		case r.err != nil:
-			by = "error"
 			errs = append(errs, fmt.Errorf("mutant %q: %w", r.name, r.err))
 		case !r.Found:
-			by = "SURVIVED"
 			errs = append(errs, fmt.Errorf("mutant %q survived %d runs: the simulation does not see that %s", r.name, r.Runs, r.name))
-		case r.Runs == 0:
-			by, runs, operations = "`"+by+"`", "", ""
 		}
-		fmt.Fprintf(out, "| %s | %s | %s | %s |\n", r.name, strings.ReplaceAll(by, "|", "/"), runs, operations)
 	}
-	fmt.Fprintf(out, "\n%d mutants, %d found\n", len(results), len(results)-len(errs))
+	fmt.Fprintf(out, "\n%d mutants, %d found; see %s\n", len(results), len(results)-len(errs), tableFile)
 	return errors.Join(errs...)
 }

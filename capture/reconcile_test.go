@@ -1,0 +1,76 @@
+package capture
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/velosync/velosync/capture/change"
+)
+
+// compare lets a file compare itself with a master that has no rows.
+func (f *file) compare(t *testing.T, common change.Seq, tables change.Schema) {
+	t.Helper()
+	c, err := f.Compare(common)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Add(&change.Pull{To: common, Done: true, Tables: tables, Epochs: []change.Epoch{{ID: change.Name{byte(common)}, First: common + 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Finish(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestComparison_rank: what is pushed back gives way to every live edit, and among what
+// several devices push back the one that had seen more of the lost history stays. A second
+// restore before the next pull makes nothing newer than it was.
+func TestComparison_rank(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, a, b) VALUES ('x', 1, 1)`)
+	tables, err := f.Tables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sync(t, &change.Pull{To: 9})
+	for _, common := range []change.Seq{6, 4} {
+		f.compare(t, common, tables)
+		parts := pushOf(t, f.begin(t), Limits{})
+		if len(parts) != 1 || len(parts[0].Blocks) != 1 || len(parts[0].Blocks[0].Stamps) != 1 {
+			t.Fatalf("after a restore to %d the push is %+v, want one row", common, parts)
+		}
+		s := parts[0].Blocks[0].Stamps[0]
+		if s.Weight != change.PushedBack || s.Time != 9 || s.Seen != common || s.Existence != common {
+			t.Errorf("after a restore to %d the row has weight %g, time %d, seen %d, existence seen %d, want %g, 9, %[1]d, %[1]d", common, s.Weight, s.Time, s.Seen, s.Existence, change.PushedBack)
+		}
+	}
+}
+
+// TestComparison_twoOpenings: pages of two openings of the master say nothing together.
+func TestComparison_twoOpenings(t *testing.T) {
+	f := newFile(t, kv)
+	tables, err := f.Tables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sync(t, &change.Pull{To: 9})
+	first := []change.Epoch{{ID: change.Name{1}, First: 1}}
+	for name, second := range map[string]*change.Pull{
+		"other epochs":     {To: 5, Done: true, Epochs: append(first, change.Epoch{ID: change.Name{2}, First: 4})},
+		"a head that fell": {To: 2, Done: true, Epochs: first},
+	} {
+		c, err := f.Compare(6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Add(&change.Pull{To: 3, Tables: tables, Epochs: first}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Add(second); !errors.Is(err, ErrMoved) {
+			t.Errorf("%s: %v, want ErrMoved", name, err)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
