@@ -69,3 +69,33 @@ var resolution = []mutant{
 		"group[name] = i + 1",
 		"group[name] = 0 * i"),
 }
+
+const setGo = "capture/change/set.go"
+
+// merging breaks the merge policies.
+var merging = []mutant{
+	broken("a removal takes additions that it has not seen", setGo,
+		"known := func(t Tag) bool { return t.knownTo(x.Seen, tag.Device) }",
+		"known := func(t Tag) bool { return true }"),
+	broken("a device does not know what it added itself", setGo,
+		"return t.Seq <= seen || t.Device == device",
+		"return t.Seq <= seen"),
+	broken("a row that is replaced keeps the elements of its sets", setGo,
+		"s.keep(func(int) bool { return true }, known)",
+		"_ = known"),
+	broken("a pulled set hides what is pending", "capture/set.go",
+		"then := steps.Onto(set, back)",
+		"then := set"),
+	broken("what was done to a set has seen nothing", "capture/set.go",
+		"said[i].onto(c.sets[reg], change.LSN(r.lsn), change.Seq(r.seen))",
+		"said[i].onto(c.sets[reg], change.LSN(r.lsn), 0)"),
+	broken("steps that were applied are applied again", "masterd/store/policy.go",
+		"for len(fresh) > 0 && fresh[0].LSN <= w.last {",
+		"for false {"),
+	broken("an author does not get what its set became", "masterd/store/set.go",
+		"w.blended[c], w.row.Regs[r].Device = text, change.DeviceID{}",
+		"w.blended[c], w.row.Regs[r].Device = text, w.fresh.Device"),
+	broken("whichever came first is mine to a merge expression", "masterd/store/policy.go",
+		"c > 0 {\n\t\tmine, theirs = stands, edits",
+		"c > 1 {\n\t\tmine, theirs = stands, edits").by("-run TestSQLite/Policies/expressions ./masterd/store"),
+}
