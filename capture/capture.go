@@ -152,7 +152,7 @@ func (d *Device) install() error {
 		return err
 	}
 	return d.c.Atomic("velosync_install", func() error {
-		for _, file := range []string{"0001_state.sql", "0002_wal.sql", "0003_conflict.sql", "0004_views.sql"} {
+		for _, file := range []string{"0001_state.sql", "0002_wal.sql", "0003_conflict.sql", "0004_views.sql", "0006_digest.sql"} {
 			if err := d.c.Script(vsql.Device(file)); err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}

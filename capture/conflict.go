@@ -31,11 +31,15 @@ func (d *Device) keepConflict(t *table, c *change.Conflict) error {
 	if c.Kept != nil {
 		theirs = encodeRow(c.Columns, c.Kept)
 	}
+	var id change.Value // unique with seq, where the master gave one
+	if c.ID != 0 {
+		id = c.ID
+	}
 	_, err = d.c.Exec(`INSERT INTO _velosync_conflict(master_id, seq, tbl, pk, kind, rule, reason, columns, mine, theirs, local,
 			mine_clock, theirs_clock, mine_weight, theirs_weight, mine_time, theirs_time, mine_device, theirs_device, at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT(seq, master_id, tbl, pk) DO NOTHING`,
-		c.ID, int64(c.Seq), t.d.Name, c.Key, string(c.Kind), string(c.Rule), c.Reason, encodeNames(c.Columns), mine, theirs, local,
+		id, int64(c.Seq), t.d.Name, c.Key, string(c.Kind), string(c.Rule), c.Reason, encodeNames(c.Columns), mine, theirs, local,
 		encodeClock(c.LostClock), encodeClock(c.KeptClock), c.LostRank.Weight, c.KeptRank.Weight, c.LostRank.Time, c.KeptRank.Time,
 		c.LostRank.Device.String(), c.KeptRank.Device.String(), d.now())
 	return err

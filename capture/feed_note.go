@@ -66,6 +66,21 @@ func (a *applier) tell() error {
 			SELECT lsn, tbl, op, pk FROM _velosync_wal WHERE lsn > ? AND lsn <= ? ORDER BY lsn`, from, through); err != nil {
 			return err
 		}
+	}
+	if err := d.tellRows(); err != nil {
+		return err
+	}
+	_, err := d.c.Exec(`UPDATE _velosync_feed_reader SET seen = ? WHERE seen = ?`, int64(max(a.last.To, a.seen)), int64(a.seen))
+	return err
+}
+
+// tellRows writes down the rows that were noted.
+func (d *Device) tellRows() error {
+	notes := d.notes
+	if notes == nil {
+		return nil
+	}
+	if !notes.lost {
 		for _, r := range notes.rows {
 			is, err := d.exists(r.t, r.key)
 			if err != nil {
@@ -87,10 +102,7 @@ func (a *applier) tell() error {
 	} else if err := d.tellLost(); err != nil {
 		return err
 	}
-	if _, err := d.c.Exec(`DELETE FROM _velosync_feed WHERE n <= (SELECT max(n) FROM _velosync_feed) - ?`, int64(feedKept)); err != nil {
-		return err
-	}
-	_, err := d.c.Exec(`UPDATE _velosync_feed_reader SET seen = ? WHERE seen = ?`, int64(max(a.last.To, a.seen)), int64(a.seen))
+	_, err := d.c.Exec(`DELETE FROM _velosync_feed WHERE n <= (SELECT max(n) FROM _velosync_feed) - ?`, int64(feedKept))
 	return err
 }
 

@@ -69,13 +69,20 @@ type Options struct {
 	// collations that the application's triggers, indexes and checks call.
 	Prepare func(*sqlite3.SQLiteConn) error
 	// Step, if set, is called before each step of a round, with its name: "begin", "part",
-	// "push", "page", "apply", "ack"; "compare" and "reconcile" after a master's restore. An error ends the round there, as a crash would.
+	// "push", "page", "apply", "ack", "digest"; "compare" and "reconcile" after a master's restore. An error ends the round there, as a crash would.
 	// Between rounds it is called with "fold" when changed rows were taken into the vector indexes.
 	Step func(step string) error
 
 	// CompactAbove is how many rows the log may have before it is compacted in place. Zero
 	// means 200,000.
 	CompactAbove int
+
+	// DigestEvery says after how many rounds one compares a range of rows with the master:
+	// range after range, all tables come by. What differs and was never logged becomes what
+	// the master has; what was here goes to velosync_conflicts. Zero means 32, less never.
+	DigestEvery int
+	// DigestRows is the most rows of such a range. Zero means 256.
+	DigestRows int
 
 	// Limits bound what is read from the master.
 	Limits wire.Limits
@@ -111,6 +118,12 @@ func (o Options) defaults() Options {
 	if o.Step == nil {
 		o.Step = func(string) error { return nil }
 	}
+	if o.DigestEvery == 0 {
+		o.DigestEvery = 32
+	}
+	if o.DigestRows <= 0 {
+		o.DigestRows = 256
+	}
 	o.Limits = o.Limits.Defaults()
 	return o
 }
@@ -140,6 +153,7 @@ type Replicator struct {
 	reader *capture.Device // reads pushes
 	lease  *lease
 	closed bool
+	old    bool // the master is from before digests
 
 	wake   chan struct{} // a local commit
 	remote chan int64    // the master's head, where no round had seen it

@@ -33,6 +33,9 @@ type Round struct {
 	// this device had seen; PushedBackRows, how many rows it then got back from here.
 	Restored       bool `json:"restored,omitempty"`
 	PushedBackRows int  `json:"pushed_back_rows,omitempty"`
+	// DivergedRows were not what the master has although no write of them was logged; they
+	// are now, and what was here is in velosync_conflicts.
+	DivergedRows int `json:"diverged_rows,omitempty"`
 	// Held are pending rows that can't be sent as they are.
 	Held      []capture.HeldRow `json:"held,omitempty"`
 	NewTables []string          `json:"new_tables,omitempty"`
@@ -75,6 +78,9 @@ func (r *Replicator) Sync(ctx context.Context) (Round, error) {
 	r.status.begin()
 	var round Round
 	err := r.tries(ctx, &round)
+	if err == nil {
+		err = r.digest(ctx, &round)
+	}
 	round.Took = time.Since(began)
 	if err == nil && len(round.Held) > 0 {
 		err = &HeldError{Rows: round.Held}

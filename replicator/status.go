@@ -23,7 +23,9 @@ type Status struct {
 
 	PushedRows, PulledRows, LostRows, RejectedRows int64
 	// PushedBackRows went back to a master that was restored from an older copy.
-	PushedBackRows           int64
+	PushedBackRows int64
+	// DivergedRows became the master's: they differed, and no write of them was logged.
+	DivergedRows             int64
 	PushedBytes, PulledBytes int64
 }
 
@@ -65,6 +67,7 @@ func (b *statusBoard) end(r Round, err error, now time.Time) {
 	b.LostRows += int64(r.LostRows)
 	b.RejectedRows += int64(r.RejectedRows)
 	b.PushedBackRows += int64(r.PushedBackRows)
+	b.DivergedRows += int64(r.DivergedRows)
 	b.PushedBytes += r.PushedBytes
 	b.PulledBytes += r.PulledBytes
 	if b.ended != nil {

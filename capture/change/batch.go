@@ -96,6 +96,8 @@ type Push struct {
 	Compare bool
 	// Compared is the master's head at the comparison that this push goes by; 0: none.
 	Compared Seq
+	// Digest, beside Paging, asks whether the master holds the same of a range as of Seen.
+	Digest *RangeDigest
 	// Wire counts the bytes that this message had; filled by the wire package.
 	Wire int64 `cbor:"-"`
 }
@@ -123,6 +125,7 @@ type Pull struct {
 	Tables   Schema
 	Blocks   []Block
 	Lost     []Conflict // what this device's writes lost, since its seen
+	Digest   DigestAnswer
 	Saved    Saved
 	Rows     int   // rows of the pull that this page begins, for a progress bar
 	Wire     int64 `cbor:"-"`

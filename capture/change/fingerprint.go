@@ -9,7 +9,10 @@ import (
 
 // A Fingerprinter tells values apart without showing them. The zero value is ready to use;
 // it is for one goroutine.
-type Fingerprinter struct{ buf []byte }
+type Fingerprinter struct {
+	buf []byte
+	row []Value
+}
 
 // Of returns 64 bits of SHA-256 over values: equal for equal ones, types included, as
 // SQLite holds them. 0.0 and -0.0 are equal, as they are to SQLite.

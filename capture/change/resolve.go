@@ -40,6 +40,7 @@ const (
 	ByDevice     Rule = "device"     // equal time too: the greater device id
 	ByConstraint Rule = "constraint" // the row breaks a constraint of the table
 	ByForgotten  Rule = "forgotten"  // the row was deleted, and the delete is past its retention
+	ByMaster     Rule = "master"     // what was here was never logged: the master's stands
 	ByCopy       Rule = "copy"       // another copy of the file may have sent the same
 )
 

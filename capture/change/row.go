@@ -104,6 +104,7 @@ const (
 	DeleteLost         Kind = "delete-lost"              // a concurrent update outranks the delete
 	LostToForgotten    Kind = "lost-to-forgotten-delete" // the row is gone, and so is what is known of its delete
 	Rejected           Kind = "rejected"                 // the row breaks a constraint
+	Diverged           Kind = "diverged"                 // the row was not what the master has, and no write of it was logged
 	StepInDoubt        Kind = "step-in-doubt"            // what was added to a counter may count already: another copy of the file may have sent it
 )
 

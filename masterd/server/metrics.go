@@ -99,6 +99,8 @@ var spaceMetrics = []spaceMetric{
 	counter("echo_rows", "Changed rows not sent back to their author.", func(s store.Stats) int64 { return s.EchoRows }),
 	counter("lost_rows", "Versions that lost a conflict.", func(s store.Stats) int64 { return s.LostRows }),
 	counter("rejected_rows", "Pushed rows that break a constraint.", func(s store.Stats) int64 { return s.RejectedRows }),
+	counter("digests", "Ranges of rows that devices compared with the space.", func(s store.Stats) int64 { return s.Digests }),
+	counter("divergences", "Of them, those in which a device had something else, and got the space's.", func(s store.Stats) int64 { return s.Divergences }),
 	gauge("head_seq", "Newest seq.", func(s store.Stats) int64 { return int64(s.Head) }),
 	gauge("rows", "Live rows of all tables.", func(s store.Stats) int64 { return s.Rows }),
 	gauge("tombstones", "Deleted rows not forgotten yet.", func(s store.Stats) int64 { return s.Tombstones }),

@@ -492,7 +492,7 @@ func TestHealthReadyStats(t *testing.T) {
 	}
 	a = r.do("GET", "/stats", token, nil)
 	want := `{"event_streams":0,"spaces":[{"space":"notes","head":12,"rows":3,"tombstones":1,"conflicts":2,"bytes":0,"push_rows":40,` +
-		`"push_duplicates":0,"pull_rows":0,"echo_rows":0,"lost_rows":0,"rejected_rows":0,"devices":[{"device":"01000000000000000000000000000000",` +
+		`"push_duplicates":0,"pull_rows":0,"echo_rows":0,"lost_rows":0,"rejected_rows":0,"digests":0,"divergences":0,"devices":[{"device":"01000000000000000000000000000000",` +
 		`"owner":"phone","lsn":9,"acked":10,"last_put":"2001-09-09T01:46:40Z"}]}]}` + "\n"
 	if a.status != 200 || string(a.body) != want {
 		t.Errorf("stats: got %s\nwant %s", a.body, want)

@@ -47,6 +47,8 @@ type spaceStats struct {
 	EchoRows       int64         `json:"echo_rows"`
 	LostRows       int64         `json:"lost_rows"`
 	RejectedRows   int64         `json:"rejected_rows"`
+	Digests        int64         `json:"digests"`
+	Divergences    int64         `json:"divergences"`
 	Devices        []deviceStats `json:"devices"`
 }
 
@@ -120,7 +122,7 @@ func printed(st store.Stats) spaceStats {
 	p := spaceStats{
 		Space: st.Space, Head: int64(st.Head), Rows: st.Rows, Tombstones: st.Tombstones, Conflicts: st.Conflicts, Bytes: st.Bytes,
 		PushRows: st.PushRows, PushDuplicates: st.PushDuplicates, PullRows: st.PullRows, EchoRows: st.EchoRows,
-		LostRows: st.LostRows, RejectedRows: st.RejectedRows,
+		LostRows: st.LostRows, RejectedRows: st.RejectedRows, Digests: st.Digests, Divergences: st.Divergences,
 		Devices: make([]deviceStats, 0, len(st.Devices)),
 	}
 	for _, d := range st.Devices {

@@ -37,6 +37,7 @@ type space struct {
 	closed  bool
 
 	pushRows, pushDuplicates, pullRows, echoRows, lostRows, rejectedRows atomic.Int64
+	digests, divergences                                                 atomic.Int64
 }
 
 // A state is what _velosync_space says, and what goes with it.

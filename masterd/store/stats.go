@@ -23,6 +23,8 @@ func (s *space) Stats(context.Context) (Stats, error) {
 		EchoRows:       s.echoRows.Load(),
 		LostRows:       s.lostRows.Load(),
 		RejectedRows:   s.rejectedRows.Load(),
+		Digests:        s.digests.Load(),
+		Divergences:    s.divergences.Load(),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

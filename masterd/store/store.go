@@ -83,6 +83,8 @@ type Stats struct {
 	Devices    []DeviceStats
 	// Since the store was opened:
 	PushRows, PushDuplicates, PullRows, EchoRows, LostRows, RejectedRows int64
+	// Digests are ranges that devices compared; of Divergences the device had something else.
+	Digests, Divergences int64
 }
 
 // DeviceStats is a device's cursors.

@@ -23,6 +23,10 @@ func (s *space) Sync(ctx context.Context, owner Owner, last *change.Push, parts 
 		return nil, &RequestError{Reason: fmt.Sprintf("counts below 0: seen %d, through %d, page %d, compared %d", last.Seen, last.Through, last.Page, last.Compared)}
 	case last.Compare && !last.Paging:
 		return nil, &RequestError{Reason: "a comparison that asks for no page"}
+	case last.Digest != nil && !last.Paging:
+		return nil, &RequestError{Reason: "a digest beside a push"}
+	case last.Digest != nil:
+		return s.digest(ctx, owner, last)
 	case last.Compare:
 		return s.compare(ctx, owner, last)
 	case last.Paging:

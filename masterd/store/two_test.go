@@ -94,6 +94,8 @@ func (s *twoSpace) Stats(ctx context.Context) (store.Stats, error) {
 	b.EchoRows += a.EchoRows
 	b.LostRows += a.LostRows
 	b.RejectedRows += a.RejectedRows
+	b.Digests += a.Digests
+	b.Divergences += a.Divergences
 	return b, err
 }
 

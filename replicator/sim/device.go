@@ -33,6 +33,7 @@ type device struct {
 	requests int        // of the round
 	twinned  bool       // a second replicator is in a round
 	locked   bool       // the replicator keeps a second one off
+	rotten   bool       // rows of it were damaged
 
 	r   *replicator.Replicator
 	app *vsql.Conn // nil: closed
@@ -137,8 +138,13 @@ func (d *device) open() {
 
 // options are those of the device's replicator.
 func (d *device) options() replicator.Options {
+	every := -1
+	if d.w.o.Digests {
+		every = 1
+	}
 	return replicator.Options{
 		Master: "http://localhost", Space: space, Transport: &link{d}, Now: d.now, Random: d.w.random, Log: slog.New(slog.DiscardHandler),
+		DigestEvery: every, DigestRows: 3, Ended: d.ended,
 		Step: d.stepOf, Parts: capture.Limits{Rows: d.w.shape.parts}, CompactAbove: d.w.shape.compact,
 	}
 }
@@ -373,6 +379,9 @@ var errCrash = errors.New("the device crashes")
 // stepOf is called before each step of a round.
 func (d *device) stepOf(name string) error {
 	w := d.w
+	if d.rotten {
+		return nil
+	}
 	d.look("before " + name)
 	if !w.calm {
 		d.jump(.05, "before "+name)

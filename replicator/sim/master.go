@@ -208,7 +208,7 @@ func (m *master) deliver(q request) *answer {
 	default:
 		m.apply(q.d, m.whole(q.push), q.push)
 	}
-	if ok && q.push != nil && !q.push.More {
+	if ok && q.push != nil && !q.push.More && q.push.Digest == nil {
 		m.checkEcho(q.d, a)
 	}
 	m.check("after a request of " + q.d.String())

@@ -42,6 +42,10 @@ type Options struct {
 	// Life lets files go back in time; see life.
 	Life bool
 
+	// Digests lets every round compare rows with the master: nothing may differ, but what
+	// rot damages in the end, which has to be found.
+	Digests bool
+
 	// steady keeps disks from failing, for a course that a test has written.
 	steady bool
 	// mutant is a fault put into the network that a run has to find.
@@ -83,6 +87,7 @@ type Simulation struct {
 var Simulations = []Simulation{
 	{"schedules", Options{}},
 	{"lives", Options{Life: true}},
+	{"digests", Options{Digests: true}},
 }
 
 // A Failure says what a run found.
@@ -225,6 +230,9 @@ func (w *world) run() {
 		}
 	}
 	w.heal()
+	if w.o.Digests {
+		w.rot()
+	}
 }
 
 // setUp makes the master and the devices.
@@ -352,6 +360,9 @@ func (w *world) failed(f *Failure) *Failure {
 	f.test = "TestSchedules"
 	if w.o.Life {
 		f.test = "TestLives"
+	}
+	if w.o.Digests {
+		f.test = "TestDigests"
 	}
 	f.Seed, f.Trace, f.step, f.options, f.happened = w.seed, w.trace, w.step, w.o, w.happened
 	return f

@@ -139,6 +139,9 @@ func (c *syncCmd) report(std streams, round replicator.Round) error {
 	if round.Restored {
 		std.say("The master was restored from an older copy: %s pushed back from here", plural(round.PushedBackRows, "row"))
 	}
+	if round.DivergedRows > 0 {
+		std.say("%s changed here while nothing logged it, and became what the master has; velosync conflicts shows what was here", plural(round.DivergedRows, "row"))
+	}
 	if n := round.LostRows; n > 0 {
 		std.say("%s lost to a concurrent change and is kept: velosync conflicts %s", plural(n, "row"), quoteArg(c.File))
 	}

@@ -87,6 +87,16 @@ func comparePush() *change.Push {
 	return &change.Push{Device: change.DeviceID{0: 9}, Names: []change.Name{{0: 1}}, Seen: 12, Now: 1_760_000_000_123, Page: 5, Paging: true, Compare: true, Compared: 70}
 }
 
+// digestPush asks whether the master holds the same of a range.
+func digestPush() *change.Push {
+	return &change.Push{Device: change.DeviceID{0: 9}, Names: []change.Name{{0: 1}}, Seen: 12, Now: 1_760_000_000_123, Schema: [32]byte{31: 7}, Paging: true,
+		Digest: &change.RangeDigest{Table: 1, After: "k1", To: "k9", Rows: 256, Sum: -5, Except: []change.Value{"k2", []byte{0}, int64(-1), 2.5}}}
+}
+
+func digestPull() *change.Pull {
+	return &change.Pull{To: 12, Done: true, Digest: change.RangeEqual}
+}
+
 // madePush has rows that were made, before the table was tracked and after, beside one that
 // was not, and a block without any.
 func madePush() *change.Push {

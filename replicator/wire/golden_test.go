@@ -41,6 +41,18 @@ func TestGolden(t *testing.T) {
 			want:   func(n int64) any { p := comparePush(); p.Wire = n; return p },
 		},
 		{
+			name:   "v1_digest",
+			encode: func() ([]byte, error) { return EncodePush(digestPush()) },
+			decode: func(b []byte) (any, error) { return DecodePush(b, Limits{}) },
+			want:   func(n int64) any { p := digestPush(); p.Wire = n; return p },
+		},
+		{
+			name:   "v1_digest_answer",
+			encode: func() ([]byte, error) { return EncodePull(digestPull()) },
+			decode: func(b []byte) (any, error) { return DecodePull(b, Limits{}) },
+			want:   func(n int64) any { p := digestPull(); p.Wire = n; return p },
+		},
+		{
 			name:   "v1_made",
 			encode: func() ([]byte, error) { return EncodePush(madePush()) },
 			decode: func(b []byte) (any, error) { return DecodePush(b, Limits{}) },

@@ -143,9 +143,47 @@ func TestThreat_hostileBlocks(t *testing.T) {
 	}
 }
 
+func TestDecodePush_hostileRange(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		array string // table, rows, sum, except, keys
+		want  string
+	}{
+		{"a byte behind the keys", "85 00 05 48 0100000000000000 00 42 0000", "too many"},
+		{"no bounds", "85 00 05 48 0100000000000000 00 41 00", ""},
+		{"one left out without a key", "85 00 05 48 0100000000000000 01 41 00", "has no key"},
+		{"more left out than may be", "85 00 05 48 0100000000000000 1903e9 41 00", "left out of a digest"},
+		{"2^31 left out", "85 00 05 48 0100000000000000 1a80000000 41 00", "left out of a digest"},
+		{"table 256", "85 190100 05 48 0100000000000000 00 41 00", "table 256"},
+		{"rows below 0", "85 00 24 48 0100000000000000 00 41 00", "digest of -5 rows"},
+		{"a sum of 7 bytes", "85 00 05 47 01000000000000 00 41 00", "sum has 7 bytes"},
+		{"no keys", "85 00 05 48 0100000000000000 00 40", "cut short"},
+		{"NaN", "85 00 05 48 0100000000000000 00 4a 02 00 010000000000f07f", "NaN"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := DecodePush(deflate(unhex(t, "83 01 01 a2 01 50 00000000000000000000000000000000 1818 "+tt.array)), Limits{})
+			switch {
+			case tt.want == "" && err == nil:
+			case err == nil || tt.want == "" || !strings.Contains(err.Error(), tt.want):
+				t.Errorf("got %v, want %q in it", err, tt.want)
+			case !typed(err):
+				t.Errorf("%T is not an error of this package", err)
+			}
+		})
+	}
+	if _, err := DecodePull(deflate(unhex(t, "83 01 02 a1 0e 03")), Limits{}); err == nil || !typed(err) {
+		t.Errorf("answer 3 to a digest: %v", err)
+	}
+	p := digestPush()
+	p.Digest.Except = make([]change.Value, change.MostExcept+1)
+	if _, err := EncodePush(p); err == nil {
+		t.Error("more rows are left out than may be, and sent")
+	}
+}
+
 // Whatever is cut off, inside the frame or before it was compressed, is noticed.
 func TestDecode_cut(t *testing.T) {
-	for name, body := range map[string][]byte{"push": mustPush(t, fullPush()), "pull": mustPull(t, fullPull()), "vectors": mustPush(t, vectorPush())} {
+	for name, body := range map[string][]byte{"push": mustPush(t, fullPush()), "digest": mustPush(t, digestPush()), "pull": mustPull(t, fullPull()), "vectors": mustPush(t, vectorPush())} {
 		decode := func(b []byte) error {
 			if name == "pull" {
 				_, err := DecodePull(b, Limits{})

@@ -18,6 +18,7 @@ type wirePull struct {
 	Lost        []byte      `cbor:"11,keyasint,omitempty"`
 	EchoRows    int64       `cbor:"12,keyasint,omitempty"`
 	Rows        int64       `cbor:"13,keyasint,omitempty"`
+	Digest      uint8       `cbor:"14,keyasint,omitempty"`
 }
 
 // EncodePull returns the body of the answer to POST /v1/{space}/sync. Blocks without
@@ -49,6 +50,7 @@ func EncodePull(p *change.Pull) ([]byte, error) {
 		Lost:      lost,
 		EchoRows:  int64(p.Saved.EchoRows),
 		Rows:      int64(p.Rows),
+		Digest:    uint8(p.Digest),
 	}
 	if w.EpochIDs, w.EpochFirsts, err = packEpochs(p.Epochs); err != nil {
 		return nil, of(err, kindPull)
@@ -61,6 +63,9 @@ func EncodePull(p *change.Pull) ([]byte, error) {
 
 // check checks the counters.
 func (w *wirePull) check() error {
+	if w.Digest > uint8(change.RangeDiffers) {
+		return bad("answer %d to a digest", w.Digest)
+	}
 	if w.Applied < 0 || w.To < 0 || w.EchoRows < 0 || w.Rows < 0 {
 		return bad("counts below 0: applied %d, to %d, echo rows %d, rows %d", w.Applied, w.To, w.EchoRows, w.Rows)
 	}
@@ -82,6 +87,7 @@ func DecodePull(body []byte, l Limits) (*change.Pull, error) {
 		}
 		p.Applied, p.To, p.Done, p.Full = change.LSN(w.Applied), change.Seq(w.To), w.Done, w.Full
 		p.Now, p.Saved.EchoRows, p.Rows = w.Now, int(w.EchoRows), int(w.Rows)
+		p.Digest = change.DigestAnswer(w.Digest)
 		if p.Tables, err = unpackSchema(w.Tables, l); err != nil {
 			return err
 		}

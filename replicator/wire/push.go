@@ -32,6 +32,7 @@ type wirePush struct {
 	Steps       [][]byte     `cbor:"21,keyasint,omitempty"`
 	Doubt       int64        `cbor:"22,keyasint,omitempty"`
 	Elements    [][]byte     `cbor:"23,keyasint,omitempty"`
+	Digest      *wireRange   `cbor:"24,keyasint,omitempty"`
 }
 
 // A wireRename has 0 for the table itself, and 1 + the place of a column.
@@ -72,6 +73,9 @@ func EncodePush(p *change.Push) ([]byte, error) {
 		Made:  packMade(p.Blocks),
 		Steps: packSteps(p.Blocks), Elements: packElements(p.Blocks),
 		Doubt: int64(p.Doubt),
+	}
+	if w.Digest, err = packRange(p.Digest); err != nil {
+		return nil, of(err, kindPush)
 	}
 	for _, c := range p.Fresh {
 		if c.Table < 0 || c.Column < 0 || c.Table > math.MaxUint16 || c.Column > math.MaxUint16 {
@@ -148,6 +152,9 @@ func DecodePush(body []byte, l Limits) (*change.Push, error) {
 				return err
 			}
 			p.Renames = append(p.Renames, change.Rename{ColumnRef: change.ColumnRef{Table: int(r.Table), Column: int(r.Column) - 1}, From: string(r.From)})
+		}
+		if p.Digest, err = unpackRange(d, w.Digest); err != nil {
+			return err
 		}
 		if p.Blocks, err = unpackBlocks(d, w.Blocks, true); err != nil {
 			return err

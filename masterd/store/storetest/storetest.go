@@ -39,6 +39,7 @@ func Run(t *testing.T, c Config) {
 	}{
 		{"Round", testRound},
 		{"Identity", testIdentity},
+		{"Digest", testDigest},
 		{"Pull", testPull},
 		{"Resolve", testResolve},
 		{"Orders", testOrders},
