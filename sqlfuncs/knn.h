@@ -5,7 +5,7 @@
  *   knn_schema.c  the user's table, the index's own tables, triggers
  *   knn_store.c   statements, the lists in memory, codes to and from blobs
  *   knn_search.c  one search
- *   knn_fold.c    changes into the lists: folding, splitting, dissolving; knn_choose.c which lists
+ *   knn_fold.c    changes into the lists; knn_choose.c which lists; knn_split.c lists too long or too short
  *   knn_build.c   a whole index at once; knn_train.c its centroids, knn_tune.c its recall
  *   knn_check.c   integrity-check
  *   knn_code.c    arithmetic of codes; knn_means.c of centroids
@@ -24,6 +24,7 @@
 #define KNN_LISTS_FROM 8192    /* with fewer rows there are no lists: a search reads the table */
 #define KNN_LIST_ROWS 200      /* codes a list should have */
 #define KNN_LIST_SPLIT 512     /* a list with more is split */
+#define KNN_LIST_FULL 384      /* one with as many takes no rows that are nearer to another */
 #define KNN_LIST_MERGE 24      /* a list with fewer is dissolved */
 #define KNN_SEGMENT_BYTES 24576
 #define KNN_MAX_LISTS 1000000
@@ -56,6 +57,7 @@ enum knn_statement {
   KNN_ROW_FIND,    /* id by key */
   KNN_ROW_KEY,     /* keys by id */
   KNN_ROW_LISTS,   /* lists by id */
+  KNN_ROW_MOVE,    /* sets them */
   KNN_ROW_NEXT,    /* a fresh id */
   KNN_DIRTY_COUNT,
   KNN_DIRTY_TAKE,  /* keys, id, lists, vector of changed rows */
@@ -85,6 +87,7 @@ typedef struct knn_lists {
 } knn_lists;
 
 #define KNN_LEVELS 12
+#define KNN_TUNED 2
 
 /* What the file says in its meta table. */
 typedef struct knn_meta {
@@ -95,7 +98,7 @@ typedef struct knn_meta {
   float freedom;       /* dimensions that residuals behave as if they had */
   int levels;          /* of the two arrays in use */
   int lists[KNN_LEVELS]; /* numbers of lists to read, and the recall that each gave */
-  float recall[KNN_LEVELS];
+  float recall[KNN_TUNED][KNN_LEVELS]; /* of 10 and of 100 neighbours */
 } knn_meta;
 
 typedef struct knn_index {

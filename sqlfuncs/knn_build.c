@@ -6,6 +6,7 @@
 #include "knn_fold.h"
 
 #define BULK_BYTES 201326592 /* codes that a build holds in memory before it writes some out */
+#define ROUNDS 256           /* of splitting and dissolving, at most */
 #define GROW_LISTS 64        /* lists a search begins with where a large table has none */
 
 /* A bulk is all codes of a build, by list. */
@@ -109,6 +110,7 @@ static int fill(knn_index *x, sqlite3_int64 count) {
 
 /* build makes lists for a table of count rows. */
 int knn_build_lists(knn_index *x, sqlite3_int64 count) {
+  int left = 1;
   int rc = knn_clear_tables(x);
   if (rc == SQLITE_OK && (rc = knn_forget_changed(x)) == SQLITE_OK && x->meta.dims == 0) rc = knn_find_dims(x);
   if (rc != SQLITE_OK) return rc;
@@ -117,6 +119,8 @@ int knn_build_lists(knn_index *x, sqlite3_int64 count) {
     rc = knn_train(x, count, k > KNN_MAX_LISTS / 2 ? KNN_MAX_LISTS / 2 : (int)k, 40);
     if (rc == SQLITE_OK && x->lists.n > 0) rc = fill(x, count);
     x->lists.loaded = 1;
+    for (int round = 0; round < ROUNDS && left && rc == SQLITE_OK && x->lists.n > 0; round++)
+      rc = knn_fold_lists(x, INT64_MAX, 64, &left); /* where the sample did not show how long lists get */
     if (rc == SQLITE_OK && x->lists.n > 0) rc = knn_tune(x);
   }
   return rc == SQLITE_OK ? knn_save_meta(x) : rc;
@@ -188,7 +192,7 @@ int knn_optimize(knn_index *x) {
   }
   if (rc == SQLITE_OK) rc = knn_ghosts(x);
   /* Each round may split or dissolve lists, whose rows the next one folds. */
-  for (int round = 0; round < 256 && left && rc == SQLITE_OK; round++) rc = knn_fold(x, INT64_MAX, 64, &left);
+  for (int round = 0; round < ROUNDS && left && rc == SQLITE_OK; round++) rc = knn_fold(x, INT64_MAX, 64, &left);
   if (rc != SQLITE_OK || x->lists.n == 0) return rc;
   if ((rc = knn_tune(x)) != SQLITE_OK) return rc;
   return knn_save_meta(x);

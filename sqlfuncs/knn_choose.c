@@ -218,6 +218,9 @@ void knn_choose(knn_index *x, knn_chooser *c, const float *v, int n) {
     knn_nearest(c->first, c->second, c->distance1, c->distance2, v, (size_t)n, c->packed, c->squares, c->n, x->padded, c->work);
   else
     nearest_in_place(x, c, v, n);
-  for (int i = 0; i < n; i++)
-    if (!(c->distance2[i] <= KNN_BORDER * c->distance1[i]) || c->distance1[i] == 0) c->second[i] = -1;
+  for (int i = 0; i < n; i++) {
+    int far = !(c->distance2[i] <= KNN_BORDER * c->distance1[i]) || c->distance1[i] == 0;
+    /* A list that is long can do without the rows of others. */
+    if (far || (c->second[i] >= 0 && x->lists.rows[c->second[i]] >= KNN_LIST_FULL)) c->second[i] = -1;
+  }
 }

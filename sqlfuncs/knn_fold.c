@@ -1,9 +1,4 @@
-/* Changed rows into the lists, and lists into their proper sizes.
- *
- * Everything that moves rows does so by the list of changed rows: a list that has grown too long is
- * replaced by two empty ones, a list too short is taken away, and their rows go on the list as if
- * they had changed. Searches read them exactly until they are folded in again, so each step may be
- * small, and after each the index is right. */
+/* Changed rows into the lists, a piece at a time; knn_split.c keeps the lists at their proper sizes. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,15 +16,6 @@ int knn_number(knn_index *x, enum knn_statement which, sqlite3_int64 *out) {
   int step = sqlite3_step(s);
   *out = step == SQLITE_ROW ? sqlite3_column_int64(s, 0) : 0;
   return knn_done(x, s, step);
-}
-
-/* make_changed puts the row of an id on the list of changed rows. */
-static int make_changed(knn_index *x, sqlite3_int64 id) {
-  sqlite3_stmt *s;
-  int rc = knn_prepare(x, KNN_DIRTY_ID, &s);
-  if (rc != SQLITE_OK) return rc;
-  sqlite3_bind_int64(s, 1, id);
-  return knn_run(x, s);
 }
 
 int knn_write_row(knn_index *x, sqlite3_int64 id, int a, int b, sqlite3_value *const *key) {
@@ -192,58 +178,12 @@ static int move_list(knn_index *x, knn_chunk *c, const knn_move *m, int n) {
   return rc == SQLITE_OK ? knn_write_count(x, at) : rc;
 }
 
-/* dissolve takes list at away; its rows become changed rows. */
-static int dissolve(knn_index *x, int at, knn_codes *codes) {
-  int id = x->lists.id[at], rc = knn_read_list(x, id, codes);
-  for (int i = 0; i < codes->n && rc == SQLITE_OK; i++) rc = make_changed(x, codes->id[i]);
-  codes->n = 0;
-  if (rc == SQLITE_OK) rc = knn_write_list(x, id, codes, 0);
-  return rc == SQLITE_OK ? knn_remove_list(x, at) : rc;
-}
-
 /* knn_go_on is the question of knn_means: has the application interrupted? */
 int knn_go_on(void *arg) {
   knn_index *x = arg;
   sqlite3_stmt *s;
   int rc = knn_prepare(x, KNN_SCHEMA_VERSION, &s);
   return rc == SQLITE_OK ? knn_run(x, s) : rc;
-}
-
-/* split replaces list at by two. *done is 0 where its vectors are too much alike for that. */
-static int split(knn_index *x, int at, knn_codes *codes, int *done) {
-  int rc = knn_read_list(x, x->lists.id[at], codes);
-  *done = 0;
-  if (rc != SQLITE_OK || codes->n < 4) return rc;
-  size_t n = 0, most = (size_t)codes->n < 2048 ? (size_t)codes->n : 2048, padded = x->padded;
-  size_t work = KNN_MEANS_WORK(2, padded);
-  float *v = sqlite3_malloc64((most * padded + 2 * padded + work) * sizeof *v);
-  int *owner = sqlite3_malloc64(most * sizeof *owner);
-  sqlite3_stmt *s = NULL;
-  if (v == NULL || owner == NULL) rc = SQLITE_NOMEM;
-  if (rc == SQLITE_OK) rc = knn_prepare(x, KNN_BASE_BY_ID, &s);
-  for (size_t i = 0; i < most && rc == SQLITE_OK; i++) {
-    int found = 0;
-    sqlite3_bind_int64(s, 1, codes->id[i]);
-    int step = sqlite3_step(s);
-    if (step == SQLITE_ROW) rc = knn_read_vector(x, s, 0, v + n * padded, &found);
-    int end = knn_done(x, s, rc == SQLITE_OK ? step : SQLITE_ROW);
-    if (rc == SQLITE_OK) rc = end;
-    n += (size_t)found;
-  }
-  if (rc == SQLITE_OK && n >= 4) {
-    float *c = v + most * padded;
-    rc = knn_means(c, 2, v, n, padded, 6, knn_random(&x->random), c + 2 * padded, owner, knn_go_on, x);
-    size_t left = 0;
-    for (size_t i = 0; i < n; i++) left += owner[i] == 0;
-    if (rc == SQLITE_OK && left > 0 && left < n && memcmp(c, c + padded, padded * sizeof *c) != 0) {
-      *done = 1;
-      rc = dissolve(x, at, codes);
-      if (rc == SQLITE_OK) rc = knn_add_list(x, c);
-      if (rc == SQLITE_OK) rc = knn_add_list(x, c + padded);
-    }
-  }
-  sqlite3_free(v), sqlite3_free(owner);
-  return rc;
 }
 
 /* fold_chunk folds up to most <= KNN_CHUNK changed rows; *n is how many there were. */
@@ -272,33 +212,6 @@ static int fold_chunk(knn_index *x, knn_chunk *c, knn_chooser *h, int most, int 
   return rc;
 }
 
-/* split_long splits at most most lists that are too long, the longest first. *n counts them. */
-static int split_long(knn_index *x, knn_chunk *c, int most, int *n) {
-  int rc = SQLITE_OK, limit = INT32_MAX;
-  while (rc == SQLITE_OK && most-- > 0) {
-    int at = -1, rows = KNN_LIST_SPLIT, done;
-    for (int i = 0; i < x->lists.n; i++)
-      if (x->lists.rows[i] > rows && x->lists.rows[i] < limit) at = i, rows = x->lists.rows[i];
-    if (at < 0) break;
-    rc = split(x, at, &c->codes, &done);
-    if (!done) limit = rows; /* its vectors are alike: go on with shorter lists */
-    *n += done;
-  }
-  return rc;
-}
-
-/* dissolve_short takes away at most most lists that are too short. */
-static int dissolve_short(knn_index *x, knn_chunk *c, int most, int *n) {
-  int rc = SQLITE_OK;
-  for (int at = x->lists.n - 1; at >= 0 && x->lists.n > 1 && rc == SQLITE_OK && most > 0; at--) {
-    if (x->lists.rows[at] >= KNN_LIST_MERGE) continue;
-    rc = dissolve(x, at, &c->codes);
-    ++*n;
-    most--;
-  }
-  return rc;
-}
-
 /* clear_tables empties the index's own tables, but not the list of changed rows. */
 int knn_clear_tables(knn_index *x) {
   static const char *const tables[] = {"lists", "codes", "rows"};
@@ -315,8 +228,7 @@ int knn_forget_changed(knn_index *x) {
   return knn_exec(x, sqlite3_mprintf("DELETE FROM \"%w\".\"%w_dirty\"", x->schema, x->name));
 }
 
-/* fold_lists folds where there are lists, and then splits or dissolves up to lists of them. */
-static int fold_lists(knn_index *x, sqlite3_int64 most, int lists, int *left) {
+int knn_fold_lists(knn_index *x, sqlite3_int64 most, int lists, int *left) {
   knn_chunk *c = NULL;
   knn_chooser *h = NULL;
   sqlite3_int64 waiting;
@@ -332,14 +244,14 @@ static int fold_lists(knn_index *x, sqlite3_int64 most, int lists, int *left) {
     most -= n;
     *left = n == some;
   }
-  if (rc == SQLITE_OK) rc = split_long(x, c, lists, &changed);
+  if (rc == SQLITE_OK) rc = knn_split_long(x, &c->codes, lists, &changed);
   /* New lists wait for the rows of old ones: as long as any row waits, short is only what shrank. */
   int at = c != NULL && c->shrunk != 0 && lists > 0 ? knn_find_list(x, c->shrunk) : -1;
   if (rc == SQLITE_OK && changed == 0 && *left && at >= 0 && x->lists.n > 1) {
-    rc = dissolve(x, at, &c->codes);
+    rc = knn_dissolve(x, at, &c->codes);
     changed++;
   }
-  if (rc == SQLITE_OK && changed == 0 && !*left) rc = dissolve_short(x, c, lists, &changed);
+  if (rc == SQLITE_OK && changed == 0 && !*left) rc = knn_dissolve_short(x, &c->codes, lists, &changed);
   if (changed > 0) *left = 1;
   knn_chooser_free(h);
   knn_chunk_free(c);
@@ -352,14 +264,14 @@ int knn_fold(knn_index *x, sqlite3_int64 most, int lists, int *left) {
   *left = 0;
   int rc = knn_load(x);
   if (rc == SQLITE_OK && x->lists.n > 0 && x->meta.rows >= x->lists_from / 4) {
-    rc = fold_lists(x, most, lists, left);
+    rc = knn_fold_lists(x, most, lists, left);
   } else if (rc == SQLITE_OK && (rc = knn_number(x, KNN_BASE_COUNT, &count)) == SQLITE_OK) {
     if (count >= 2 * x->lists_from && x->lists.n == 0)
       rc = knn_grow(x); /* too many to build in passing */
     else if (count >= x->lists_from && x->lists.n == 0)
       rc = knn_build_lists(x, count);
     else if (x->lists.n > 0 && count >= x->lists_from / 4)
-      rc = fold_lists(x, most, lists, left); /* lists that are being filled */
+      rc = knn_fold_lists(x, most, lists, left); /* lists that are being filled */
     else if ((rc = knn_clear_tables(x)) == SQLITE_OK && (rc = knn_forget_changed(x)) == SQLITE_OK)
       rc = knn_save_meta(x); /* few rows: a search reads the table */
   }

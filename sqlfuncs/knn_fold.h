@@ -64,6 +64,16 @@ int knn_chunk_make(knn_index *x, knn_chunk **out);
 void knn_chunk_clear(knn_chunk *c);
 void knn_chunk_free(knn_chunk *c);
 
+/* knn_split_long splits at most most lists that are too long, the longest first, and
+ * knn_dissolve_short takes away at most most that are too short. *n counts them. knn_dissolve takes
+ * list at away. codes is work. */
+int knn_split_long(knn_index *x, knn_codes *codes, int most, int *n);
+int knn_dissolve_short(knn_index *x, knn_codes *codes, int most, int *n);
+int knn_dissolve(knn_index *x, int at, knn_codes *codes);
+
+/* knn_fold_lists is knn_fold where there are lists. */
+int knn_fold_lists(knn_index *x, sqlite3_int64 most, int lists, int *left);
+
 /* knn_clear_tables empties the index's own tables, but not the list of changed rows, which
  * knn_forget_changed does. */
 int knn_clear_tables(knn_index *x);

@@ -42,18 +42,31 @@ func TestKNN_Recall(t *testing.T) {
 	db, _ := gaussians(t, r, 12000, 20)
 	mustExec(t, db, `CREATE VIRTUAL TABLE notes_knn USING velosync_knn(notes, embedding, metric=l2)`)
 	const queries = 300
-	for _, recall := range []float64{0.9, 0.95, 0.98} {
-		found := 0.0
-		for range queries {
-			q := blob(randomFloats(r, 20))
-			want := search(t, db, `SELECT id, vec_distance_L2(embedding, ?) d FROM notes ORDER BY d LIMIT 10`, q)
-			found += overlap(search(t, db, `SELECT id, distance FROM notes_knn WHERE embedding MATCH ? AND k = 10 AND recall = ?`, q, recall), want) / queries
+	recalls := []float64{0.9, 0.95, 0.98}
+	ks := []int{10, 40, 100, 300}
+	found := map[int][]float64{}
+	for range queries {
+		q := blob(randomFloats(r, 20))
+		want := search(t, db, `SELECT id, vec_distance_L2(embedding, ?) d FROM notes ORDER BY d LIMIT 300`, q)
+		for _, k := range ks {
+			if found[k] == nil {
+				found[k] = make([]float64, len(recalls))
+			}
+			for i, recall := range recalls {
+				got := search(t, db, `SELECT id, distance FROM notes_knn WHERE embedding MATCH ? AND k = ? AND recall = ?`, q, k, recall)
+				found[k][i] += overlap(got, want[:k]) / queries
+			}
 		}
-		// Four standard deviations of what 512 rows and these queries show, of whose ten neighbours
-		// about five are independent. It aims a tenth of the loss higher.
-		margin, aim := 4*math.Sqrt((1-recall)*(1.0/queries+1.0/512)/5), 1-0.9*(1-recall)
-		if math.Abs(found-aim) > margin {
-			t.Errorf("asked for %g, found %.4f, want within %.4f of %.4f; %s", recall, found, margin, aim, tuningOf(t, db))
+	}
+	for _, k := range ks {
+		for i, recall := range recalls {
+			// Four standard deviations of what 512 rows and these queries show, of whose neighbours
+			// about five are independent. It aims a tenth of the loss higher; beyond 100 neighbours
+			// nothing is measured, and it may find more.
+			margin, aim := 4*math.Sqrt((1-recall)*(1.0/queries+1.0/512)/5), 1-0.9*(1-recall)
+			if got := found[k][i]; got < aim-margin || got > aim+margin && k <= 100 {
+				t.Errorf("k = %d, asked for %g, found %.4f, want within %.4f of %.4f; %s", k, recall, got, margin, aim, tuningOf(t, db))
+			}
 		}
 	}
 }
@@ -89,18 +102,21 @@ func TestKNN_Nearest(t *testing.T) {
 		least        float64
 	}{
 		{"all lists", 12000, 0, 1},
-		{"groups of lists", 110000, 0, 0.88}, // of vectors without clusters; KNN.md has others
+		{"groups of lists", 110000, 0, 0.84}, // of vectors without clusters, 0.87 to 0.93; KNN.md has others
 		{"a few rows folded", 12000, 40, 1},
-		{"many rows folded", 12000, 900, 0.9}, // lists were split meanwhile, and not all rows near them moved
+		{"many rows folded", 12000, 900, 0.99},
+		{"lists split meanwhile", 12000, 14000, 0.96},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(9, uint64(tt.rows+tt.folded)))
 			db, vectors := gaussians(t, r, tt.rows, dims)
 			mustExec(t, db, `CREATE VIRTUAL TABLE notes_knn USING velosync_knn(notes, embedding, metric=l2)`)
+			mustExec(t, db, `BEGIN`)
 			for range tt.folded {
 				vectors = append(vectors, randomFloats(r, dims))
 				mustExec(t, db, `INSERT INTO notes VALUES (?, ?)`, len(vectors)-1, blob(vectors[len(vectors)-1]))
 			}
+			mustExec(t, db, `COMMIT`)
 			// A list that is split makes its rows changed ones: until none is left.
 			for left := tt.folded; left > 0; {
 				mustExec(t, db, `INSERT INTO notes_knn(notes_knn, k) VALUES ('fold', 1000)`)
@@ -108,16 +124,16 @@ func TestKNN_Nearest(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			if n := count(t, db, `SELECT count(*) FROM notes_knn_lists WHERE rows NOT BETWEEN 24 AND 512`); n != 0 {
+				t.Errorf("%d lists are too short or too long", n)
+			}
 			lists := centroidsOf(t, db)
 			same := 0.0
 			const samples = 500
 			for i := range samples {
-				id := len(vectors) - 1 - i // those that were folded come last
-				if tt.folded < samples {
-					id = len(vectors) - 1 - i*(len(vectors)-1)/samples
-				}
-				if i < tt.folded {
-					id = len(vectors) - 1 - i
+				id := len(vectors) - 1 - i*(len(vectors)-1)/samples
+				if i < tt.folded && tt.folded <= samples {
+					id = len(vectors) - 1 - i // those that were folded come last
 				}
 				var list int
 				if err := db.QueryRow(`SELECT a FROM notes_knn_rows WHERE id = ?`, id).Scan(&list); err != nil {

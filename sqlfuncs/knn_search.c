@@ -286,15 +286,15 @@ static int read_list(search *w, int at, float base, float error, float *y, int8_
   return rc == SQLITE_OK ? end : rc;
 }
 
-/* wanted_lists finds how many lists to read for a recall: between the measured levels, on a
- * straight line of logarithms. */
-static float wanted_lists(const knn_index *x, double recall) {
+/* lists_for finds how many lists to read for a recall, measured as measured: between the levels, on
+ * a straight line of logarithms. */
+static float lists_for(const knn_index *x, const float *measured, double recall) {
   const knn_meta *m = &x->meta;
   /* A tenth of the loss is left for what else a search loses, and for chance in measuring. */
   float loss = fmaxf((float)(1 - recall) * 0.9f, 1e-4f), before = 0, lists = 0, all = (float)x->lists.n;
   if (m->levels < 2) return fmaxf(4, 0.4f / loss); /* not measured yet */
   for (int i = 0; i < m->levels; i++) {
-    float l = fmaxf(1 - m->recall[i], 1e-4f), here = (float)m->lists[i];
+    float l = fmaxf(1 - measured[i], 1e-4f), here = (float)m->lists[i];
     if (l <= loss) {
       if (i == 0 || before <= l) return here;
       float f = (logf(before) - logf(loss)) / (logf(before) - logf(l));
@@ -304,6 +304,12 @@ static float wanted_lists(const knn_index *x, double recall) {
     lists = here;
   }
   return fminf(lists * before / loss, all);
+}
+
+/* wanted_lists finds how many lists to read for k neighbours, on such a line through 10 and 100. */
+static float wanted_lists(const knn_index *x, int k, double recall) {
+  float few = lists_for(x, x->meta.recall[0], recall), many = lists_for(x, x->meta.recall[1], recall);
+  return k <= 10 ? few : few * powf(many / few, log10f((float)k) - 1);
 }
 
 static int scan_lists(search *w) {
@@ -438,9 +444,8 @@ static int search_lists(search *w) {
   knn_request *q = w->q;
   int rc = SQLITE_OK;
   w->most_near = q->k + q->k / 4 + 1;
-  w->lists = wanted_lists(w->x, q->recall);
+  w->lists = wanted_lists(w->x, q->k, q->recall);
   if (q->recall >= 0.9) w->lists = fmaxf(w->lists, KNN_LEAST_LISTS);
-  if (q->k > 10) w->lists *= sqrtf((float)q->k / 10); /* it is measured for 10 */
   float effort = fminf(w->lists, (float)w->x->lists.n);
   /* What is measured for a number of lists is measured with these; KNN.md has the figures. */
   w->gain = 1e-5f * (float)q->k;

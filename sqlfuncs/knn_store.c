@@ -81,6 +81,7 @@ static char *text_of(const knn_index *x, enum knn_statement which) {
     sql = sqlite3_mprintf("SELECT %s FROM \"%w\".\"%w_rows\" WHERE id = ?1", x->rowid_key ? "id" : bare, s, n);
     break;
   case KNN_ROW_LISTS: sql = sqlite3_mprintf("SELECT a, b FROM \"%w\".\"%w_rows\" WHERE id = ?1", s, n); break;
+  case KNN_ROW_MOVE: sql = sqlite3_mprintf("UPDATE \"%w\".\"%w_rows\" SET a = ?2, b = ?3 WHERE id = ?1", s, n); break;
   case KNN_ROW_NEXT: sql = sqlite3_mprintf("SELECT coalesce(max(id), 0) + 1 FROM \"%w\".\"%w_rows\"", s, n); break;
   case KNN_DIRTY_COUNT: sql = sqlite3_mprintf("SELECT count(*) FROM \"%w\".\"%w_dirty\"", s, n); break;
   case KNN_DIRTY_TAKE:
@@ -214,6 +215,8 @@ int knn_use_dims(knn_index *x, size_t dims) {
   return SQLITE_OK;
 }
 
+#define KNN_LEVEL_BYTES (4 + 4 * KNN_TUNED)
+
 static int read_tuning(knn_index *x, const unsigned char *blob, int bytes) {
   knn_meta *m = &x->meta;
   uint32_t levels = 0;
@@ -221,15 +224,18 @@ static int read_tuning(knn_index *x, const unsigned char *blob, int bytes) {
   m->levels = 0;
   if (bytes == 0) return SQLITE_OK;
   if (bytes >= 8) memcpy(&m->freedom, blob, 4), memcpy(&levels, blob + 4, 4);
-  if (bytes < 8 || levels > KNN_LEVELS || bytes != 8 + 8 * (int)levels)
+  if (bytes < 8 || levels > KNN_LEVELS || bytes != 8 + KNN_LEVEL_BYTES * (int)levels)
     return knn_corrupt(x, "its tuning has %d bytes", bytes);
   for (uint32_t i = 0; i < levels; i++) {
+    const unsigned char *level = blob + 8 + KNN_LEVEL_BYTES * i;
     int32_t lists;
-    memcpy(&lists, blob + 8 + 8 * i, 4);
-    memcpy(&m->recall[i], blob + 12 + 8 * i, 4);
+    memcpy(&lists, level, 4);
     m->lists[i] = lists;
-    if (lists < 1 || lists > KNN_MAX_LISTS || !(m->recall[i] >= 0 && m->recall[i] <= 1))
-      return knn_corrupt(x, "its tuning says %d lists give a recall of %f", lists, (double)m->recall[i]);
+    for (int k = 0; k < KNN_TUNED; k++) {
+      memcpy(&m->recall[k][i], level + 4 + 4 * k, 4);
+      if (lists < 1 || lists > KNN_MAX_LISTS || !(m->recall[k][i] >= 0 && m->recall[k][i] <= 1))
+        return knn_corrupt(x, "its tuning says %d lists give a recall of %f", lists, (double)m->recall[k][i]);
+    }
   }
   if (!(m->freedom >= 1)) return knn_corrupt(x, "its tuning is not a number");
   m->levels = (int)levels;
@@ -306,15 +312,16 @@ int knn_load(knn_index *x) {
 
 int knn_save_meta(knn_index *x) {
   knn_meta *m = &x->meta;
-  unsigned char tuning[8 + 8 * KNN_LEVELS];
+  unsigned char tuning[8 + KNN_LEVEL_BYTES * KNN_LEVELS];
   uint32_t levels = (uint32_t)m->levels;
   if (!(m->freedom >= 1)) m->freedom = 1; /* not measured yet */
   memcpy(tuning, &m->freedom, 4);
   memcpy(tuning + 4, &levels, 4);
   for (uint32_t i = 0; i < levels; i++) {
     int32_t lists = m->lists[i];
-    memcpy(tuning + 8 + 8 * i, &lists, 4);
-    memcpy(tuning + 12 + 8 * i, &m->recall[i], 4);
+    unsigned char *level = tuning + 8 + KNN_LEVEL_BYTES * i;
+    memcpy(level, &lists, 4);
+    for (int k = 0; k < KNN_TUNED; k++) memcpy(level + 4 + 4 * k, &m->recall[k][i], 4);
   }
   sqlite3_stmt *s;
   int rc = knn_prepare(x, KNN_META_WRITE, &s);
@@ -325,7 +332,7 @@ int knn_save_meta(knn_index *x) {
   sqlite3_bind_int64(s, 3, m->rows);
   sqlite3_bind_int64(s, 4, (sqlite3_int64)m->dims);
   sqlite3_bind_int64(s, 5, m->seed);
-  sqlite3_bind_blob(s, 6, tuning, 8 + 8 * m->levels, SQLITE_TRANSIENT);
+  sqlite3_bind_blob(s, 6, tuning, 8 + KNN_LEVEL_BYTES * m->levels, SQLITE_TRANSIENT);
   rc = knn_done(x, s, sqlite3_step(s));
   x->lists.stamp = m->stamp;
   return rc;

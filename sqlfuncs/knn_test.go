@@ -762,8 +762,8 @@ func tuningOf(t testing.TB, db *sql.DB) string {
 	}
 	float := func(i int) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(tuning[i:])) }
 	out := fmt.Sprintf("freedom %.1f", float(0))
-	for i := 8; i+8 <= len(tuning); i += 8 {
-		out += fmt.Sprintf(" %d:%.3f", binary.LittleEndian.Uint32(tuning[i:]), float(i+4))
+	for i := 8; i+12 <= len(tuning); i += 12 {
+		out += fmt.Sprintf(" %d:%.3f/%.3f", binary.LittleEndian.Uint32(tuning[i:]), float(i+4), float(i+8))
 	}
 	return out
 }

@@ -83,10 +83,30 @@ static int measure_freedom(knn_index *x, const float *v, size_t n, const float *
   return SQLITE_OK;
 }
 
-/* halve gives the crowded of k centroids a second one each, until none has more than twice its
- * share of the n vectors or most are made: k-means alone leaves some lists far too long. v is put in
- * another order. Returns how many there are then. */
-static int halve(knn_index *x, float *c, int k, int most, float *v, size_t n, int *owner, float *work) {
+/* drop takes away those of k centroids that fewer than least of the n vectors are nearest to, and
+ * says of each vector which of the others is. Returns how many are left. */
+static int drop(const knn_index *x, float *c, int k, int least, const float *v, size_t n, int *owner, float *work) {
+  size_t padded = x->padded;
+  int *count = (int *)work, left = 0;
+  memset(count, 0, (size_t)k * sizeof *count);
+  for (size_t i = 0; i < n; i++) count[owner[i]]++;
+  for (int j = 0; j < k; j++) {
+    if (count[j] < least) continue;
+    if (left != j) memcpy(c + (size_t)left * padded, c + (size_t)j * padded, padded * sizeof *c);
+    left++;
+  }
+  if (left == 0 || left == k) return k;
+  float *squares = work + KNN_NEAREST_WORK(left), *packed = squares + left;
+  for (int j = 0; j < left; j++) squares[j] = knn_dot(c + (size_t)j * padded, c + (size_t)j * padded, padded);
+  knn_pack(packed, c, (size_t)left, padded);
+  knn_nearest(owner, NULL, NULL, NULL, v, n, packed, squares, left, padded, work);
+  return left;
+}
+
+/* halve gives the crowded of k centroids a second one each, until none has more than limit of the n
+ * vectors or most are made: k-means alone leaves some lists far too long. v is put in another order.
+ * Returns how many there are then. */
+static int halve(knn_index *x, float *c, int k, int most, size_t limit, float *v, size_t n, int *owner, float *work) {
   size_t padded = x->padded;
   for (int rounds = most - k; rounds > 0; rounds--) {
     int *count = (int *)work;
@@ -94,7 +114,7 @@ static int halve(knn_index *x, float *c, int k, int most, float *v, size_t n, in
     int crowded = 0;
     for (size_t i = 0; i < n; i++)
       if (++count[owner[i]] > count[crowded]) crowded = owner[i];
-    if ((size_t)count[crowded] <= 2 * n / (size_t)k) break;
+    if ((size_t)count[crowded] <= limit) break;
     size_t members = 0; /* its vectors to the front */
     for (size_t i = 0; i < n; i++) {
       if (owner[i] != crowded) continue;
@@ -168,7 +188,7 @@ int knn_train(knn_index *x, sqlite3_int64 count, int k, int per) {
   if ((sqlite3_int64)n > count) n = (size_t)count;
   if (n > room) n = room;
   if ((size_t)k > n / 4) k = n < 4 ? 1 : (int)(n / 4);
-  int most = k + k / 3 + 1;
+  int most = k + k / 2 + 1;
   size_t work = KNN_MEANS_WORK(most, padded);
   float *v = sqlite3_malloc64(n * padded * sizeof *v), *c = sqlite3_malloc64(((size_t)most * padded + work) * sizeof *c);
   int *owner = sqlite3_malloc64(n * sizeof *owner);
@@ -181,7 +201,10 @@ int knn_train(knn_index *x, sqlite3_int64 count, int k, int per) {
     else
       rc = knn_means(c, k, v, n, padded, 6, (uint64_t)x->meta.seed, after, owner, knn_go_on, x);
     if (rc == SQLITE_OK) {
-      k = halve(x, c, k, most, v, n, owner, after);
+      /* A list gets count / n rows for each vector here, and a third of them is coded twice. */
+      float codes = 1.33f * (float)count / (float)n;
+      k = halve(x, c, k, most, (size_t)(KNN_LIST_SPLIT * 0.85f / codes), v, n, owner, after);
+      k = drop(x, c, k, (int)(KNN_LIST_MERGE * 1.5f / codes), v, n, owner, after);
       rc = measure_freedom(x, v, n, c, k, owner);
     }
     for (int i = 0; i < k && rc == SQLITE_OK; i++) rc = knn_add_list(x, c + (size_t)i * padded);

@@ -11,7 +11,8 @@
 #include "knn_fold.h"
 
 #define SAMPLES 512 /* rows whose neighbours are found */
-#define TUNE_K 10
+#define TUNE_K 100   /* how many of these; recall is noted of 10 and of all */
+#define FEW 10
 
 typedef struct neighbour {
   float distance; /* in the unit of estimates; infinite: none */
@@ -103,55 +104,69 @@ static int find_nearest(knn_index *x, trial *t) {
   return rc;
 }
 
-/* rank returns how many lists are read before list id, whose distances from a row are order. */
-static int rank(const knn_index *x, const float *order, int id) {
-  int at = id == 0 ? -1 : knn_find_list(x, id), before = 0;
-  if (at < 0) return INT32_MAX;
-  for (int j = 0; j < x->lists.n; j++) before += order[j] < order[at];
-  return before;
+/* A place is a list in the order in which a search reads them. */
+typedef struct place {
+  float distance;
+  int at;
+} place;
+
+static int by_distance(const void *a, const void *b) {
+  const place *p = a, *q = b;
+  return (p->distance > q->distance) - (p->distance < q->distance);
 }
 
-/* count_found adds to found, for each level, how many neighbours that many lists have, and returns
- * how many there are. order takes a float for each list. */
-static int count_found(const knn_index *x, const trial *t, const int *levels, int *found, float *order) {
+/* rank returns how many lists are read before list id. */
+static int rank(const knn_index *x, const int *ranks, int id) {
+  int at = id == 0 ? -1 : knn_find_list(x, id);
+  return at < 0 ? INT32_MAX : ranks[at];
+}
+
+/* count_found adds to found, for each level, how many neighbours that many lists have, and to total
+ * how many there are: of the nearest FEW, and of all. order and ranks have room for all lists. */
+static void count_found(const knn_index *x, const trial *t, const int *levels, int found[KNN_TUNED][KNN_LEVELS], int *total,
+                        place *order, int *ranks) {
   float (*dot)(const void *, const void *, size_t) = vs_best->sums32[VS_BF16_F32].dot;
   const knn_lists *l = &x->lists;
-  int total = 0;
   for (int i = 0; i < t->n; i++) {
     const float *v = t->vector + (size_t)i * x->padded;
     for (int j = 0; j < l->n; j++) {
       float product = dot(l->halves + (size_t)j * x->padded, v, x->padded);
-      order[j] = x->metric == KNN_DOT ? -product : l->squares[j] - 2 * product; /* as scan_lists has it */
+      order[j] = (place){x->metric == KNN_DOT ? -product : l->squares[j] - 2 * product, j}; /* as scan_lists has it */
     }
-    for (int j = 0; j < TUNE_K && isfinite(t->nearest[i][j].distance); j++, total++) {
-      int a = rank(x, order, t->nearest[i][j].a), b = rank(x, order, t->nearest[i][j].b), first = a < b ? a : b;
-      for (int e = 0; e < KNN_LEVELS; e++) found[e] += first < levels[e];
+    qsort(order, (size_t)l->n, sizeof *order, by_distance);
+    for (int j = 0; j < l->n; j++) ranks[order[j].at] = j;
+    for (int j = 0; j < TUNE_K && isfinite(t->nearest[i][j].distance); j++) {
+      int a = rank(x, ranks, t->nearest[i][j].a), b = rank(x, ranks, t->nearest[i][j].b), first = a < b ? a : b;
+      for (int k = j < FEW ? 0 : 1; k < KNN_TUNED; k++) {
+        total[k]++;
+        for (int e = 0; e < KNN_LEVELS; e++) found[k][e] += first < levels[e];
+      }
     }
   }
-  return total;
 }
 
 int knn_tune(knn_index *x) {
   static const int levels[KNN_LEVELS] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048};
-  int found[KNN_LEVELS] = {0}, total = 0;
+  int found[KNN_TUNED][KNN_LEVELS] = {{0}}, total[KNN_TUNED] = {0};
   trial *t = sqlite3_malloc64(sizeof *t);
-  float *order = sqlite3_malloc64((size_t)x->lists.n * sizeof *order);
-  int rc = t == NULL || order == NULL ? SQLITE_NOMEM : SQLITE_OK;
+  place *order = sqlite3_malloc64((size_t)x->lists.n * sizeof *order);
+  int *ranks = sqlite3_malloc64((size_t)x->lists.n * sizeof *ranks);
+  int rc = t == NULL || order == NULL || ranks == NULL ? SQLITE_NOMEM : SQLITE_OK;
   if (rc == SQLITE_OK) {
     t->n = 0;
     t->vector = sqlite3_malloc64(SAMPLES * x->padded * sizeof(float));
     rc = t->vector == NULL ? SQLITE_NOMEM : pick(x, t);
     if (rc == SQLITE_OK && t->n > 0) rc = find_nearest(x, t);
-    if (rc == SQLITE_OK) total = count_found(x, t, levels, found, order);
+    if (rc == SQLITE_OK) count_found(x, t, levels, found, total, order, ranks);
     sqlite3_free(t->vector);
   }
   x->meta.levels = 0;
-  for (int i = 0; i < KNN_LEVELS && rc == SQLITE_OK && total > 0; i++, x->meta.levels++) {
+  for (int i = 0; i < KNN_LEVELS && rc == SQLITE_OK && total[0] > 0; i++, x->meta.levels++) {
     x->meta.lists[i] = levels[i];
     /* one more miss than there were: a sample cannot show that there are none */
-    x->meta.recall[i] = (float)(found[i] > 0 ? found[i] - 1 : 0) / (float)total;
+    for (int k = 0; k < KNN_TUNED; k++) x->meta.recall[k][i] = (float)(found[k][i] > 0 ? found[k][i] - 1 : 0) / (float)total[k];
   }
-  sqlite3_free(order);
+  sqlite3_free(order), sqlite3_free(ranks);
   sqlite3_free(t);
   return rc;
 }
