@@ -7,15 +7,24 @@ import (
 	"github.com/velosync/velosync/capture/change"
 )
 
-// compare lets a file compare itself with a master that has no rows.
-func (f *file) compare(t *testing.T, common change.Seq, tables change.Schema) {
+// compare lets a file compare itself with a master that has some rows, whose columns are
+// all 1.
+func (f *file) compare(t *testing.T, common change.Seq, tables change.Schema, rows ...change.Value) {
 	t.Helper()
 	c, err := f.Compare(common)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.Add(&change.Pull{To: common, Done: true, Tables: tables, Epochs: []change.Epoch{{ID: change.Name{byte(common)}, First: common + 1}}}); err != nil {
+	theirs := change.Block{Keys: rows, Columns: make([][]change.Value, 4)}
+	var prints change.Fingerprinter
+	for range rows {
+		for r := range 3 {
+			theirs.Columns[r] = append(theirs.Columns[r], prints.Of([]change.Value{int64(1)}))
+		}
+		theirs.Columns[3] = append(theirs.Columns[3], int64(1))
+	}
+	if err := c.Add(&change.Pull{To: common, Done: true, Blocks: []change.Block{theirs}, Tables: tables, Epochs: []change.Epoch{{ID: change.Name{byte(common)}, First: common + 1}}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Finish(); err != nil {
@@ -24,24 +33,26 @@ func (f *file) compare(t *testing.T, common change.Seq, tables change.Schema) {
 }
 
 // TestComparison_rank: what is pushed back gives way to every live edit, and among what
-// several devices push back the one that had seen more of the lost history stays. A second
-// restore before the next pull makes nothing newer than it was.
+// several devices push back the one that had seen more of the lost history stays. What only
+// a second restore lost, before the next pull, is from the same history as the rest.
 func TestComparison_rank(t *testing.T) {
-	f := newFile(t, kv+`INSERT INTO kv(k, a, b) VALUES ('x', 1, 1)`)
+	f := newFile(t, `CREATE TABLE kv(k TEXT PRIMARY KEY NOT NULL, a, b, u); SELECT velosync_track('kv', '{"groups":[]}'); INSERT INTO kv VALUES ('x', 1, 1, 1), ('y', 1, 1, 1)`)
 	tables, err := f.Tables()
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.sync(t, &change.Pull{To: 9})
-	for _, common := range []change.Seq{6, 4} {
-		f.compare(t, common, tables)
+	for i, common := range []change.Seq{6, 4} {
+		lost := i + 1
+		f.compare(t, common, tables, []change.Value{"y"}[:2-lost]...)
 		parts := pushOf(t, f.begin(t), Limits{})
-		if len(parts) != 1 || len(parts[0].Blocks) != 1 || len(parts[0].Blocks[0].Stamps) != 1 {
-			t.Fatalf("after a restore to %d the push is %+v, want one row", common, parts)
+		if len(parts) != 1 || len(parts[0].Blocks) != 1 || len(parts[0].Blocks[0].Stamps) != lost {
+			t.Fatalf("after a restore to %d the push is %+v, want %d rows", common, parts, lost)
 		}
-		s := parts[0].Blocks[0].Stamps[0]
-		if s.Weight != change.PushedBack || s.Time != 9 || s.Seen != common || s.Existence != common {
-			t.Errorf("after a restore to %d the row has weight %g, time %d, seen %d, existence seen %d, want %g, 9, %[1]d, %[1]d", common, s.Weight, s.Time, s.Seen, s.Existence, change.PushedBack)
+		for _, s := range parts[0].Blocks[0].Stamps {
+			if s.Weight != change.PushedBack || s.Time != 9 || s.Seen != common || s.Existence != common {
+				t.Errorf("after a restore to %d a row has weight %g, time %d, seen %d, existence seen %d, want %g, 9, %[1]d, %[1]d", common, s.Weight, s.Time, s.Seen, s.Existence, change.PushedBack)
+			}
 		}
 	}
 }
