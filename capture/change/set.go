@@ -15,7 +15,7 @@ import (
 )
 
 // MaxSet bounds the text of a set, in bytes.
-const MaxSet = 1 << 20
+const MaxSet = 64 << 10
 
 // An Element is an element of a set: JSON in a form that equal values have in common.
 // Members of objects are ordered by name, and 1, 1.0 and 1e0 are one number.
@@ -318,59 +318,62 @@ type Set struct {
 	Tags     [][]Tag // of each element, one at least
 }
 
-// Apply does an edit's steps to the set, as the write tag.
+// Apply does an edit's steps to the set, as the write tag. Sets and steps come from
+// strangers: it takes no longer than sorting them.
 func (s *Set) Apply(steps []Step, tag Tag) {
+	tags := s.byElement()
 	for _, x := range steps {
 		known := func(t Tag) bool { return t.knownTo(x.Seen, tag.Device) }
 		switch x.By {
 		case StepMade:
-			s.keep(func(int) bool { return true }, known)
-			continue
-		case StepSame:
-			continue
-		}
-		at, is := slices.BinarySearchFunc(s.Elements, x.Element, Element.Compare)
-		if is {
-			s.Tags[at] = slices.DeleteFunc(slices.Clone(s.Tags[at]), known)
-		}
-		switch {
-		case x.By > 0 && is:
-			s.Tags[at] = append(s.Tags[at], tag)
-		case x.By > 0:
-			s.Elements, s.Tags = slices.Insert(s.Elements, at, x.Element), slices.Insert(s.Tags, at, []Tag{tag})
-		case is && len(s.Tags[at]) == 0:
-			s.Elements, s.Tags = slices.Delete(s.Elements, at, at+1), slices.Delete(s.Tags, at, at+1)
+			for e, list := range tags {
+				tags[e] = slices.DeleteFunc(list, known)
+			}
+		case 1:
+			tags[x.Element] = append(slices.DeleteFunc(tags[x.Element], known), tag)
+		case -1:
+			tags[x.Element] = slices.DeleteFunc(tags[x.Element], known)
 		}
 	}
+	s.keep(tags)
 }
 
 // Take lays a whole set over this one, by an author who knew all up to seen and does not
 // say what it did: what it knew and does not have is removed.
 func (s *Set) Take(set []Element, seen Seq, tag Tag) {
-	lacks := func(i int) bool {
-		_, is := slices.BinarySearchFunc(set, s.Elements[i], Element.Compare)
-		return !is
-	}
-	s.keep(lacks, func(t Tag) bool { return t.knownTo(seen, tag.Device) })
-	for _, e := range set {
-		if at, is := slices.BinarySearchFunc(s.Elements, e, Element.Compare); !is {
-			s.Elements, s.Tags = slices.Insert(s.Elements, at, e), slices.Insert(s.Tags, at, []Tag{tag})
+	tags := s.byElement()
+	for e, list := range tags {
+		if _, has := slices.BinarySearchFunc(set, e, Element.Compare); !has {
+			tags[e] = slices.DeleteFunc(list, func(t Tag) bool { return t.knownTo(seen, tag.Device) })
 		}
 	}
+	for _, e := range set {
+		if _, is := tags[e]; !is {
+			tags[e] = []Tag{tag}
+		}
+	}
+	s.keep(tags)
 }
 
-// keep takes known tags off some elements, and keeps elements that have any left.
-func (s *Set) keep(of func(i int) bool, known func(Tag) bool) {
-	n := 0
+// byElement returns the tags, to be changed.
+func (s *Set) byElement() map[Element][]Tag {
+	tags := make(map[Element][]Tag, len(s.Elements))
 	for i, e := range s.Elements {
-		tags := s.Tags[i]
-		if of(i) {
-			tags = slices.DeleteFunc(slices.Clone(tags), known)
-		}
-		if len(tags) > 0 {
-			s.Elements[n], s.Tags[n] = e, tags
-			n++
+		tags[e] = slices.Clone(s.Tags[i])
+	}
+	return tags
+}
+
+// keep makes the set of the elements that have tags.
+func (s *Set) keep(tags map[Element][]Tag) {
+	s.Elements, s.Tags = make([]Element, 0, len(tags)), make([][]Tag, 0, len(tags))
+	for e, list := range tags {
+		if len(list) > 0 {
+			s.Elements = append(s.Elements, e)
 		}
 	}
-	s.Elements, s.Tags = s.Elements[:n], s.Tags[:n]
+	slices.SortFunc(s.Elements, Element.Compare)
+	for _, e := range s.Elements {
+		s.Tags = append(s.Tags, tags[e])
+	}
 }

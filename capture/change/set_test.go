@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -108,5 +109,27 @@ func TestSetSteps_Onto(t *testing.T) {
 	same.Change(to, to, 2, 5)
 	if steps := same.Steps(0); len(steps) != 1 || steps[0].By != StepSame {
 		t.Errorf("steps %v of a set whose elements are the same", steps)
+	}
+}
+
+// Many elements in an order that is not theirs take no longer than sorting them.
+func TestSet_Apply_many(t *testing.T) {
+	var s Set
+	var steps []Step
+	for i := range 30_000 {
+		steps = append(steps, Step{LSN: 1, By: 1, Element: Element(fmt.Sprint(i * 7919 % 30_011))})
+	}
+	began := time.Now()
+	s.Apply(steps, Tag{1, DeviceID{1}})
+	if took := time.Since(began); took > 5*time.Second || len(s.Elements) != 30_000 {
+		t.Errorf("%d elements in %v", len(s.Elements), took)
+	}
+	s.Apply([]Step{{LSN: 2, By: StepMade}}, Tag{2, DeviceID{2}})
+	if len(s.Elements) != 30_000 {
+		t.Errorf("%d elements are left where their additions were not seen", len(s.Elements))
+	}
+	s.Apply([]Step{{LSN: 2, By: StepMade, Seen: 1}}, Tag{2, DeviceID{2}})
+	if len(s.Elements) != 0 {
+		t.Errorf("%d elements are left", len(s.Elements))
 	}
 }

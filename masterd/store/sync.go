@@ -434,7 +434,7 @@ func checkStamp(s *change.EditStamp, regs change.Bits, head change.Seq, through 
 // checkSteps checks what a row did to counters and sets; registers are the device's. It
 // brings elements into their canonical form.
 func checkSteps(s *change.EditStamp, regs change.Bits, t *viewTable, head change.Seq) error {
-	last := change.LSN(1)
+	last, made := change.LSN(1), change.Bits(0)
 	for i := range s.Steps {
 		x := &s.Steps[i]
 		policy := change.ByRank
@@ -450,6 +450,12 @@ func checkSteps(s *change.EditStamp, regs change.Bits, t *viewTable, head change
 			of := x.By == 1 || x.By == -1
 			if !of && x.By != change.StepMade && x.By != change.StepSame || of != (x.Element != "") || x.Seen < 0 || x.Seen > head {
 				return fmt.Errorf("a step of register %d by %d, which has seen %d: want 1 or -1 and an element, or 0 or 2 without", x.Reg, x.By, x.Seen)
+			}
+			if x.By == change.StepMade && made.Has(x.Reg) {
+				return fmt.Errorf("two steps say that the row was made, of register %d", x.Reg)
+			}
+			if x.By == change.StepMade {
+				made |= change.Bit(x.Reg)
 			}
 			if of {
 				var err error

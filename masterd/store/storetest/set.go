@@ -166,6 +166,10 @@ func testSets(t *testing.T, c Config) {
 			_, err := a.send(parts)
 			errorAs[*store.RequestError](t, err)
 		}
+		parts := a.request(tags("[]"))
+		parts[0].Blocks[0].Stamps[0].Steps = []change.Step{{Reg: 1, LSN: 1}, {Reg: 1, LSN: 1}}
+		_, err := a.send(parts)
+		contains(t, errorAs[*store.RequestError](t, err).Error(), "two steps say")
 	})
 	t.Run("a step can't claim to have seen what its device was not served", func(t *testing.T) {
 		_, a, b := taggedPair(t, c)
