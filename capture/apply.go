@@ -45,7 +45,7 @@ func (d *Device) Finish(r *Round, pulls iter.Seq2[*change.Pull, error], park boo
 	a := &applier{d: d, r: r, park: park, notices: make(map[rowKey]bool),
 		before: make(map[rowKey]*beforeRow), laid: make(map[rowKey][]underRow), parked: make(map[rowKey]bool), partial: make(map[rowKey]bool),
 		waiting: make(map[rowKey]*pulledRow), foreign: foreignCheck{d: d}}
-	err = d.c.Tx(func() error { return a.run(pulls) })
+	err = d.c.Tx(func() error { return d.quietly(func() error { return a.run(pulls) }) })
 	d.notes = nil
 	if err = errors.Join(err, restore()); err != nil {
 		return Applied{}, fmt.Errorf("apply: %w", err)

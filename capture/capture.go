@@ -82,6 +82,7 @@ type Device struct {
 	tablesHash    int64    // total of _velosync_table when tables was read
 	failed        bool     // a write or a sync has failed, see renewLog
 	calm          int64    // schemaVersion when the user's triggers were last found harmless
+	loud          bool     // some of them write to tracked tables
 	notes         *feedNotes
 }
 

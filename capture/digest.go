@@ -217,7 +217,7 @@ func (h *healing) run(pull *change.Pull) error {
 		if follows {
 			d.notes = &feedNotes{at: make(map[rowKey]bool)}
 		}
-		return h.heal()
+		return d.quietly(h.heal)
 	})
 	d.notes = nil
 	return errors.Join(err, restore())

@@ -43,12 +43,12 @@ func (d *Device) Doctor() ([]Finding, error) {
 				"give them a key, and declare the key NOT NULL"})
 		}
 	}
-	restless, err := d.restless("")
+	_, deletes, err := d.userTriggers("")
 	if err != nil {
 		return nil, err
 	}
-	for name, table := range restless {
-		list = append(list, Finding{"error", fmt.Sprintf("trigger %q writes to a tracked table, also while remote changes are applied: devices will differ", name), table, quietTrigger})
+	for name, table := range deletes {
+		list = append(list, Finding{"error", fmt.Sprintf("trigger %q deletes from a tracked table, also while remote changes are applied: devices will differ", name), table, quietTrigger})
 	}
 	for _, q := range []struct{ query, level, what, do string }{
 		{`SELECT count(*) FROM _velosync_parked`, "warning", "rows from the master wait, since this file can't take them",

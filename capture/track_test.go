@@ -20,7 +20,7 @@ func TestTrack_refuses(t *testing.T) {
 		{"a weight in the key", `CREATE TABLE t(id TEXT PRIMARY KEY, a); SELECT velosync_track('t', '{"weight":"id"}')`, "in the primary key"},
 		{"a column in two groups", `CREATE TABLE t(id TEXT PRIMARY KEY, a, b); SELECT velosync_track('t', '{"groups":[["a"],["b","A"]]}')`, "twice"},
 		{"weights that are none", `CREATE TABLE t(id TEXT PRIMARY KEY, w); INSERT INTO t VALUES (1, 'high'); SELECT velosync_track('t', '{"weight":"w"}')`, "mend them first"},
-		{"a trigger that writes to a tracked table", `CREATE TABLE t(id TEXT PRIMARY KEY, a, at); CREATE TRIGGER touch AFTER UPDATE OF a ON t BEGIN UPDATE t SET at = 1 WHERE id = NEW.id; END; SELECT velosync_track('t')`, "applying"},
+		{"a trigger that deletes from a tracked table", `CREATE TABLE t(id TEXT PRIMARY KEY, a, at); CREATE TRIGGER trim AFTER INSERT ON t BEGIN DELETE FROM t WHERE at < NEW.at - 9; END; SELECT velosync_track('t')`, "applying"},
 		{"our own tables", `SELECT velosync_track('_velosync_wal')`, "internal table"},
 		{"too many arguments", `CREATE TABLE t(id TEXT PRIMARY KEY, a); SELECT velosync_track('t', '{}', 'x')`, "one or two arguments"},
 	}
@@ -109,5 +109,68 @@ func TestTrack_quietTrigger(t *testing.T) {
 	f.sync(t, &change.Pull{To: 2, Blocks: []change.Block{{Regs: 1, Keys: []change.Value{"x"}, Columns: [][]change.Value{{int64(3)}}}}})
 	if got := dump(t, f.Device, `SELECT a, at, (SELECT count(*) FROM seen) FROM t`); got != "int64:3 string:touched int64:3" {
 		t.Errorf("row and followed updates: %s", got)
+	}
+}
+
+// TestQuietly: what a user's trigger writes to a tracked table while remote changes are
+// applied is left out, whatever the way it writes; what it writes elsewhere is not.
+func TestQuietly(t *testing.T) {
+	f := newFile(t, `CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, a, at, n INT DEFAULT 0);
+		CREATE TABLE "Au""dit"(id TEXT PRIMARY KEY NOT NULL DEFAULT (hex(randomblob(8))), what);
+		CREATE TABLE words(id, a); CREATE TABLE relay(id);
+		SELECT velosync_track('t', '{"groups":[]}'), velosync_track('aU"dit');
+		CREATE TRIGGER audit_insert AFTER INSERT ON t BEGIN
+			INSERT INTO words VALUES (NEW.id, NEW.a); INSERT INTO "au""DIT"(what) VALUES ('insert ' || NEW.id); END;
+		CREATE TRIGGER audit_update AFTER UPDATE OF a ON t BEGIN
+			INSERT OR REPLACE INTO "Au""dit" VALUES (NEW.id, NEW.a) ON CONFLICT DO UPDATE SET what = 'again';
+			UPDATE t SET at = 'touched', n = n + 1 WHERE id = NEW.id;
+			UPDATE words SET a = NEW.a WHERE id = NEW.id;
+			INSERT INTO relay VALUES (NEW.id); END;
+		CREATE TRIGGER audit_delete AFTER DELETE ON t BEGIN
+			DELETE FROM words WHERE id = OLD.id; UPDATE OR IGNORE "Au""dit" SET what = 'gone'; END;
+		CREATE TRIGGER relayed AFTER INSERT ON relay BEGIN INSERT INTO "Au""dit"(what) VALUES ('relayed'); END;
+		INSERT INTO t(id, a) VALUES ('mine', 1)`)
+	f.sync(t, &change.Pull{To: 2})
+	const audit = `SELECT group_concat(what) FROM (SELECT what FROM "Au""dit" ORDER BY rowid)`
+	row := func(regs change.Bits, key string, cols ...change.Value) change.Block {
+		b := change.Block{Table: 1, Regs: regs, Keys: []change.Value{key}}
+		for _, c := range cols {
+			b.Columns = append(b.Columns, []change.Value{c})
+		}
+		return b
+	}
+	f.sync(t, &change.Pull{To: 3, Blocks: []change.Block{row(7, "theirs", int64(1), "at", int64(5)), row(1, "mine", int64(2))}})
+	f.sync(t, &change.Pull{To: 4, Blocks: []change.Block{row(1, "theirs", int64(3))}})
+	for query, want := range map[string]string{
+		`SELECT id, a, at, n FROM t ORDER BY id`:             "string:mine int64:2 <nil>:<nil> int64:0\nstring:theirs int64:3 string:at int64:5",
+		`SELECT id, a FROM words ORDER BY id`:                "string:mine int64:2\nstring:theirs int64:3",
+		`SELECT count(*) FROM relay`:                         "int64:2",
+		audit:                                                "string:insert mine",
+		`SELECT count(*) FROM _velosync_wal WHERE op <> 'X'`: "int64:0",
+	} {
+		if got := dump(t, f.Device, query); got != want {
+			t.Errorf("%s\ngot:\n%s\nwant:\n%s", query, got, want)
+		}
+	}
+	f.sync(t, &change.Pull{To: 5, Blocks: []change.Block{{Table: 1, Delete: true, Keys: []change.Value{"theirs"}}}})
+	if got := dump(t, f.Device, audit+` UNION ALL SELECT count(*) FROM words`); got != "string:insert mine\nint64:1" {
+		t.Errorf("after a delete: %s", got)
+	}
+	// What is written here fires them, on this connection too.
+	run(t, f.Device, `UPDATE t SET a = 4`)
+	if got := dump(t, f.Device, `SELECT at, n FROM t`) + dump(t, f.Device, audit); got != "string:touched int64:1string:insert mine,4,relayed" {
+		t.Errorf("here: %s", got)
+	}
+
+	// A trigger that is made while the answer is on its way.
+	f.sync(t, &change.Pull{To: 9})
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	run(t, f.reader, `CREATE TRIGGER trim AFTER UPDATE ON t BEGIN DELETE FROM t WHERE n > 5; END`)
+	if _, err := f.Finish(r, pages(&change.Pull{To: 10, Blocks: []change.Block{row(1, "mine", int64(9))}}), false); err == nil || !strings.Contains(err.Error(), "trim") {
+		t.Errorf("a trigger that deletes: %v", err)
+	}
+	if got := dump(t, f.Device, `SELECT a, applying FROM t, _velosync_state`); got != "int64:4 int64:0" {
+		t.Errorf("the row is %s", got)
 	}
 }

@@ -12,62 +12,95 @@ import (
 
 // A user's trigger fires on apply too: a full-text index must follow. But what it writes
 // to a tracked table would not be logged then, and its author's device has captured the
-// same already: the devices would differ for ever. So such a trigger must stay quiet while
-// remote changes are applied, as ours do.
+// same already: the devices would differ for ever. So what it inserts and updates there is
+// left out while remote changes are applied. A DELETE can't be left out: such a trigger must
+// stay quiet by itself, as ours do.
 
-// restless returns the user's triggers that write to a tracked table, or to extra, without
-// asking whether remote changes are applied: trigger name to table.
-func (d *Device) restless(extra string) (map[string]string, error) {
+// userTriggers looks at the user's triggers of the tracked tables, and of extra, that write
+// to a tracked table or to extra without asking whether remote changes are applied. writes
+// says that some insert or update; deletes are those that delete, name to table.
+func (d *Device) userTriggers(extra string) (writes bool, deletes map[string]string, err error) {
 	names := []string{}
-	err := d.c.Query(`SELECT name FROM _velosync_table`, nil, func(v []change.Value) error {
+	err = d.c.Query(`SELECT name FROM _velosync_table`, nil, func(v []change.Value) error {
 		names = append(names, v[0].(string))
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return false, nil, err
 	}
 	if extra != "" {
 		names = append(names, extra)
 	}
 	if len(names) == 0 {
-		return nil, nil
+		return false, nil, nil
 	}
+	quoted := make([]string, len(names))
 	for i, n := range names {
-		names[i] = regexp.QuoteMeta(n)
+		quoted[i] = regexp.QuoteMeta(n)
 	}
-	writes := regexp.MustCompile("(?is)\\b(INTO|UPDATE(\\s+OR\\s+\\w+)?|DELETE\\s+FROM)\\s+[\"'`\\[]?(" + strings.Join(names, "|") + ")(\\W|$)")
-	found := map[string]string{}
+	to := "\\s+[\"'`\\[]?(" + strings.Join(quoted, "|") + ")(\\W|$)"
+	write := regexp.MustCompile(`(?is)\b(INTO|UPDATE(\s+OR\s+\w+)?)` + to)
+	remove := regexp.MustCompile(`(?is)\bDELETE\s+FROM` + to)
+	deletes = map[string]string{}
 	err = d.c.Query(`SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND substr(name, 1, 10) <> '_velosync_'`, nil, func(v []change.Value) error {
 		name, table, text := v[0].(string), v[1].(string), v[2].(string)
-		on := slices.ContainsFunc(names, func(n string) bool { return equalFold(n, regexp.QuoteMeta(table)) })
 		body := text
 		if i := strings.Index(strings.ToUpper(text), "BEGIN"); i >= 0 {
 			body = text[i:]
 		}
-		if on && writes.MatchString(body) && !strings.Contains(text, "_velosync_state") {
-			found[name] = table
+		if strings.Contains(text, "_velosync_state") {
+			return nil
+		}
+		// Of another table too: a trigger of a tracked one may write there.
+		writes = writes || write.MatchString(body)
+		if slices.ContainsFunc(names, func(n string) bool { return equalFold(n, table) }) && remove.MatchString(body) {
+			deletes[name] = table
 		}
 		return nil
 	})
-	return found, err
+	return writes, deletes, err
 }
 
 const quietTrigger = "add WHEN (SELECT applying FROM _velosync_state) = 0 to it, so that it stays quiet while remote changes are applied"
 
 // checkUserTriggers refuses triggers that would make devices differ: of the tracked tables,
-// and of one that is about to be; decl may be nil.
+// and of one that is about to be; decl may be nil. It remembers whether others have to be
+// kept quiet.
 func (d *Device) checkUserTriggers(decl *vsql.Declaration) error {
 	extra := ""
 	if decl != nil {
 		extra = decl.Name
 	}
-	found, err := d.restless(extra)
+	writes, deletes, err := d.userTriggers(extra)
 	if err != nil {
 		return err
 	}
-	for name, table := range found {
-		return fmt.Errorf("trigger %q on %q writes to a tracked table: what it writes was captured where the change was made, and would come twice; %s",
+	for name, table := range deletes {
+		return fmt.Errorf("trigger %q on %q deletes from a tracked table: what it deletes was captured where the change was made, and would be deleted twice; %s",
 			name, table, quietTrigger)
 	}
+	d.loud = writes
 	return nil
+}
+
+// quietly runs f, which applies remote changes, in a transaction: user's triggers write
+// nothing to tracked tables meanwhile.
+func (d *Device) quietly(f func() error) error {
+	if err := d.refresh(); err != nil {
+		return err
+	}
+	if d.calm != d.schemaVersion { // a trigger was made since the round began
+		if err := d.checkUserTriggers(nil); err != nil {
+			return err
+		}
+		d.calm = d.schemaVersion
+	}
+	if !d.loud {
+		return f()
+	}
+	names := make([]string, len(d.tables))
+	for i, t := range d.tables {
+		names[i] = t.d.Name
+	}
+	return d.c.Quiet(names, f)
 }

@@ -277,8 +277,8 @@ func backupInto(t *testing.T, from *sql.DB, to string) {
 }
 
 // TestScenario_24_userTriggers: while remote changes are applied a trigger that follows
-// into a table of its own runs, as a full-text index needs; one that writes to a tracked
-// table ran where the change was made, and does not run again.
+// into a table of its own runs, as a full-text index needs; what one writes to a tracked
+// table was written where the change was made, and is not written again.
 func TestScenario_24_userTriggers(t *testing.T) {
 	m := masterdtest.New(t, masterdtest.Options{})
 	a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
@@ -311,26 +311,57 @@ func TestScenario_24_userTriggers(t *testing.T) {
 			t.Errorf("%s is not at rest: %+v", d.o.Name, r)
 		}
 	}
-	// Without asking, such a trigger is refused where the table is tracked; one made later
-	// stops the rounds, for its writes would be logged nowhere.
-	const restless = `CREATE TRIGGER restless AFTER UPDATE OF title ON notes BEGIN UPDATE notes SET body = hex(randomblob(4)) WHERE id = NEW.id; END`
-	b.exec(restless)
-	before := b.rows(allNotes)
-	a.exec(`UPDATE notes SET title = 'again' WHERE id = 'x'`)
+	// One that does not ask may write all the same: what it writes to a tracked table is left
+	// out while remote changes are applied. Made after tracking, before, and on a table that is tracked too.
+	const audit = `CREATE TABLE IF NOT EXISTS audit(id TEXT PRIMARY KEY NOT NULL DEFAULT (hex(randomblob(8))), what TEXT)`
+	const restless = `CREATE TRIGGER restless AFTER UPDATE OF title ON notes BEGIN
+		UPDATE notes SET body = hex(randomblob(4)) WHERE id = NEW.id; INSERT INTO audit(what) VALUES ('update of ' || NEW.id); INSERT INTO counter VALUES (7); END`
+	a.exec(audit, `SELECT velosync_track('audit')`, restless)
 	a.sync()
-	if err := b.fails(); !strings.Contains(err.Error(), `trigger "restless"`) || !strings.Contains(err.Error(), "applying") {
+	b.sync()
+	b.exec(restless)
+	a.exec(`UPDATE notes SET title = 'again' WHERE id = 'x'`)
+	b.exec(`UPDATE notes SET title = 'too' WHERE id = 'z'`)
+	for range 2 {
+		a.sync()
+		b.sync()
+	}
+	a.want(`SELECT group_concat(what) FROM (SELECT what FROM audit ORDER BY what)`, "update of x,update of z")
+	a.want(`SELECT count(*) FROM counter`, "3") // not tracked: it follows
+	b.want(`SELECT count(*) FROM counter`, "3")
+	b.want(`SELECT * FROM audit ORDER BY id`, a.rows(`SELECT * FROM audit ORDER BY id`))
+	b.want(allNotes, a.rows(allNotes))
+	for _, d := range []*device{a, b} {
+		if r := d.sync(); r.PushedRows+r.PulledRows+r.LostRows != 0 {
+			t.Errorf("%s is not at rest: %+v", d.o.Name, r)
+		}
+	}
+	c := newDevice(t, m, "c", nil)
+	c.exec(notes, audit, `CREATE TABLE counter(n)`, restless, trackNotes, `SELECT velosync_track('audit')`)
+	c.sync()
+	c.want(allNotes, a.rows(allNotes))
+	c.want(`SELECT * FROM audit ORDER BY id`, a.rows(`SELECT * FROM audit ORDER BY id`))
+
+	// A DELETE can't be left out: such a trigger is refused where the table is tracked; one
+	// made later stops the rounds.
+	const deleting = `CREATE TRIGGER deleting AFTER UPDATE OF title ON notes BEGIN DELETE FROM notes WHERE score < 0; END`
+	b.exec(deleting)
+	before := b.rows(allNotes)
+	a.exec(`UPDATE notes SET title = 'and again' WHERE id = 'x'`)
+	a.sync()
+	if err := b.fails(); !strings.Contains(err.Error(), `trigger "deleting"`) || !strings.Contains(err.Error(), "applying") {
 		t.Errorf("the round with such a trigger: %v", err)
 	}
 	b.want(allNotes, before)
-	if got := b.rows(`SELECT last_error FROM velosync_status`); !strings.Contains(got, "restless") {
+	if got := b.rows(`SELECT last_error FROM velosync_status`); !strings.Contains(got, "deleting") {
 		t.Errorf("the status says %q", got)
 	}
-	b.exec(`DROP TRIGGER restless`)
+	b.exec(`DROP TRIGGER deleting`)
 	b.sync()
 	b.want(allNotes, a.rows(allNotes))
-	c := newDevice(t, m, "c", nil)
-	c.exec(notes, restless)
-	if _, err := c.db.Exec(trackNotes); err == nil || !strings.Contains(err.Error(), "applying") {
+	e := newDevice(t, m, "e", nil)
+	e.exec(notes, deleting)
+	if _, err := e.db.Exec(trackNotes); err == nil || !strings.Contains(err.Error(), "applying") {
 		t.Errorf("tracking a table with such a trigger: %v", err)
 	}
 }
