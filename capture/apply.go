@@ -134,6 +134,8 @@ type applier struct {
 	retry   []*pulledRow          // rows that met a UNIQUE constraint: exchanged at the end
 	waiting map[rowKey]*pulledRow // of retry
 	targets []target              // by place in the space's schema
+	empty   map[int64]bool        // tables that had no rows before the pull; of a snapshot
+	quiet   []*table              // of them, those whose triggers are away
 	foreign foreignCheck
 	fresh   map[int64]change.Bits // by table: registers that this pull brings from their beginning
 	full    bool
@@ -206,7 +208,7 @@ func (a *applier) run(pulls iter.Seq2[*change.Pull, error]) error {
 	if a.last == nil || !a.last.Done {
 		return errors.New("the pull is not complete")
 	}
-	steps := []func() error{a.exchange, a.forgetUnnamed, a.retryParked, a.parkPartial, a.checkForeignKeys, a.tell, a.prune, a.hold, a.move}
+	steps := []func() error{a.exchange, a.forgetUnnamed, a.retryParked, a.parkPartial, a.hear, a.checkForeignKeys, a.tell, a.prune, a.hold, a.move}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
@@ -258,7 +260,51 @@ func (a *applier) setTables(space change.Schema) error {
 	return nil
 }
 
+// findEmpty finds the tables that are empty before anything is written. A snapshot need not
+// remember which of their rows it names. And it fills them without our triggers, which have
+// nothing to say: that they are there costs SQLite a third of an insert's time, for the
+// journal that a statement with triggers keeps. Nobody else can write meanwhile.
+func (a *applier) findEmpty() error {
+	if a.empty == nil {
+		a.empty = make(map[int64]bool)
+	}
+	for _, t := range a.d.tables {
+		if _, known := a.empty[t.id]; known {
+			continue
+		}
+		var n int
+		found, err := a.d.c.Row("SELECT 1 FROM "+vsql.Quote(t.d.Name)+" LIMIT 1", nil, &n)
+		if err != nil {
+			return err
+		}
+		if a.empty[t.id] = !found; found {
+			continue
+		}
+		if err := a.d.dropTriggers(t.d.Name); err != nil {
+			return err
+		}
+		a.quiet = append(a.quiet, t)
+	}
+	return nil
+}
+
+// hear puts the triggers back that findEmpty took away.
+func (a *applier) hear() error {
+	for _, t := range a.quiet {
+		if err := a.d.installTriggers(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (a *applier) page(pull *change.Pull) error {
+	first := a.last == nil
+	if !first && a.full != pull.Full {
+		return fmt.Errorf("a pull became a snapshot between two pages: %w", ErrMoved)
+	}
+	a.full = pull.Full
+	a.last = pull
 	if pull.Tables != nil {
 		if err := a.setTables(pull.Tables); err != nil {
 			return err
@@ -271,17 +317,16 @@ func (a *applier) page(pull *change.Pull) error {
 			return err
 		}
 	}
-	if a.last == nil {
-		a.full = pull.Full
-		if a.full {
-			if err := a.d.c.Script(`CREATE TEMP TABLE IF NOT EXISTS _velosync_named(tbl, pk, PRIMARY KEY (tbl, pk)) WITHOUT ROWID; DELETE FROM temp._velosync_named`); err != nil {
-				return err
-			}
+	if a.full && first {
+		if err := a.d.c.Script(`CREATE TEMP TABLE IF NOT EXISTS _velosync_named(tbl, pk, PRIMARY KEY (tbl, pk)) WITHOUT ROWID; DELETE FROM temp._velosync_named`); err != nil {
+			return err
 		}
-	} else if a.full != pull.Full {
-		return errors.New("a pull became a snapshot between two pages: sync again")
 	}
-	a.last = pull
+	if a.full && (first || pull.Tables != nil) {
+		if err := a.findEmpty(); err != nil {
+			return err
+		}
+	}
 	for i := range pull.Lost {
 		if err := a.lost(&pull.Lost[i]); err != nil {
 			return err
@@ -356,7 +401,7 @@ func (a *applier) block(b *change.Block) error {
 			row.values[j] = b.Columns[j][i]
 		}
 		row.key = keyFor(g.t.id, key)
-		if a.full {
+		if a.full && !a.empty[g.t.id] {
 			if _, err := a.d.c.Exec(`INSERT OR IGNORE INTO temp._velosync_named(tbl, pk) VALUES (?, ?)`, g.t.id, key); err != nil {
 				return err
 			}
@@ -709,6 +754,9 @@ func (a *applier) forgetUnnamed() error {
 		return nil
 	}
 	for _, g := range a.targets {
+		if a.empty[g.t.id] {
+			continue
+		}
 		var gone []change.Value
 		key := g.t.d.KeyExpression("")
 		err := a.d.c.Query(fmt.Sprintf(`SELECT %s FROM %s WHERE NOT EXISTS (SELECT 1 FROM temp._velosync_named n WHERE n.tbl = %d AND n.pk = %s)`,
@@ -720,6 +768,9 @@ func (a *applier) forgetUnnamed() error {
 			return err
 		}
 		for _, k := range gone {
+			if a.r.held[keyFor(g.t.id, k)] {
+				continue // it was not sent: the space can't know it
+			}
 			if err := a.delete(g.t, k); err != nil {
 				return err
 			}

@@ -132,7 +132,7 @@ func (d *Device) forgetTransient(k rowKey) (bool, error) {
 	}
 	for _, q := range []string{
 		`DELETE FROM _velosync_wal WHERE tbl = ?1 AND pk = ?2 AND lsn < (SELECT max(lsn) FROM _velosync_wal)`,
-		`UPDATE _velosync_wal SET op = 'X', cols = 0, weight = NULL WHERE tbl = ?1 AND pk = ?2`,
+		`UPDATE _velosync_wal SET op = 'X', cols = 0, weight = NULL, sets = NULL WHERE tbl = ?1 AND pk = ?2`,
 		`DELETE FROM _velosync_under WHERE tbl = ?1 AND pk = ?2`,
 	} {
 		if _, err := d.c.Exec(q, k.tbl, k.value()); err != nil {

@@ -61,6 +61,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) (err error) {
 		Insecure:    c.Insecure,
 		BehindProxy: c.BehindProxy,
 		Staging:     filepath.Join(c.Data, "staging"),
+		Snapshots:   filepath.Join(c.Data, "snapshots"),
 		Rate:        c.Rate,
 		Grace:       c.Grace,
 		Log:         log,

@@ -70,6 +70,11 @@ func (c *client) close() {
 }
 
 func (c *client) request(ctx context.Context, method, call string, body []byte) (*http.Response, error) {
+	return c.do(ctx, method, call, body, nil)
+}
+
+// do sends a request. An answer that is no success is an error.
+func (c *client) do(ctx context.Context, method, call string, body []byte, header http.Header) (*http.Response, error) {
 	var reader io.Reader
 	if body != nil {
 		reader = bytes.NewReader(body)
@@ -77,6 +82,9 @@ func (c *client) request(ctx context.Context, method, call string, body []byte) 
 	req, err := http.NewRequestWithContext(ctx, method, c.base+"/"+call, reader)
 	if err != nil {
 		return nil, err
+	}
+	for key, values := range header {
+		req.Header[key] = values
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", wire.ContentType)
@@ -90,7 +98,7 @@ func (c *client) request(ctx context.Context, method, call string, body []byte) 
 		var op *net.OpError
 		return nil, &offlineError{cause: err, unsent: errors.As(err, &op) && op.Op == "dial"}
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent && header.Get("Range") != "" {
 		return resp, nil
 	}
 	defer resp.Body.Close()

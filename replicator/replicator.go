@@ -69,7 +69,7 @@ type Options struct {
 	// collations that the application's triggers, indexes and checks call.
 	Prepare func(*sqlite3.SQLiteConn) error
 	// Step, if set, is called before each step of a round, with its name: "begin", "part",
-	// "push", "page", "apply", "ack", "digest"; "compare" and "reconcile" after a master's restore. An error ends the round there, as a crash would.
+	// "push", "snapshot", "page", "apply", "ack", "digest"; "compare" and "reconcile" after a master's restore. An error ends the round there, as a crash would.
 	// Between rounds it is called with "fold" when changed rows were taken into the vector indexes.
 	Step func(step string) error
 
@@ -154,6 +154,8 @@ type Replicator struct {
 	lease  *lease
 	closed bool
 	old    bool // the master is from before digests
+
+	download *download // a snapshot that no round has applied yet; nil: none
 
 	wake   chan struct{} // a local commit
 	remote chan int64    // the master's head, where no round had seen it
@@ -261,7 +263,7 @@ func (r *Replicator) Close() error {
 			errs = append(errs, c.Close())
 		}
 	}
-	errs = append(errs, r.lease.release())
+	errs = append(errs, r.forgetDownload(), r.lease.release())
 	return errors.Join(errs...)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/velosync/velosync/capture"
@@ -28,7 +29,9 @@ type Round struct {
 	// RenumberedRows got other numbers: another device had given theirs to rows of its own.
 	RenumberedRows int `json:"renumbered_rows,omitempty"`
 	Pages          int `json:"pages"`
-	Tries          int `json:"tries"` // rounds that it took
+	// SnapshotRows is how many of the pulled rows came as a snapshot.
+	SnapshotRows int `json:"snapshot_rows,omitempty"`
+	Tries        int `json:"tries"` // rounds that it took
 	// Restored says that the master had been restored from an older copy and lacked what
 	// this device had seen; PushedBackRows, how many rows it then got back from here.
 	Restored       bool `json:"restored,omitempty"`
@@ -216,9 +219,17 @@ func (r *Replicator) exchange(ctx context.Context, cr *capture.Round, round *Rou
 	if err := cr.Release(); err != nil { // the application's log file may shrink again
 		return err
 	}
-	stage := &stage{limits: r.o.Limits}
-	defer func() { err = errors.Join(err, stage.close()) }()
-	if err := r.pull(ctx, cr, first, stage, round); err != nil {
+	stage, err := r.pull(ctx, cr, first, round)
+	defer func() {
+		// What came of a snapshot is kept where another round can go on with it.
+		if r.download == nil || stage != r.download.stage {
+			err = errors.Join(err, stage.close())
+		}
+		if err == nil || !resumes(err) {
+			err = errors.Join(err, r.forgetDownload())
+		}
+	}()
+	if err != nil {
 		return err
 	}
 	if err := r.o.Step("apply"); err != nil {
@@ -274,14 +285,48 @@ func (r *Replicator) push(ctx context.Context, cr *capture.Round, round *Round, 
 	return answer, nil
 }
 
-// pull stages the first page and asks for the others.
-func (r *Replicator) pull(ctx context.Context, cr *capture.Round, body []byte, stage *stage, round *Round) error {
-	round.PulledRows, round.PulledBytes, round.Pages = 0, 0, 0
+// resumes reports whether a round that ended so leaves a snapshot that the next one can go
+// on with.
+func resumes(err error) bool {
+	return errors.Is(err, ErrOffline) || errors.Is(err, wire.ErrDigest) || errors.Is(err, capture.ErrAgain) || retryAfter(err) > 0 ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// pull stages the first page and asks for the others, or takes the snapshot that the master
+// offers and asks for what came after it.
+func (r *Replicator) pull(ctx context.Context, cr *capture.Round, body []byte, round *Round) (*stage, error) {
+	round.PulledRows, round.PulledBytes, round.Pages, round.SnapshotRows = 0, 0, 0, 0
+	stage := &stage{limits: r.o.Limits}
+	var shot *download
+	var tables [32]byte // of the space, as the pages name them
 	total := int64(0)
 	for {
 		pull, err := wire.DecodePull(body, r.o.Limits)
 		if err != nil {
-			return fmt.Errorf("read the pull: %w", err)
+			return stage, fmt.Errorf("read the pull: %w", err)
+		}
+		of := cr.Space
+		if pull.Tables != nil {
+			of = pull.Tables
+		}
+		switch digest := of.Digest(); {
+		case round.Pages == 0:
+			tables = digest
+		case digest != tables:
+			return stage, fmt.Errorf("the space's tables changed during the pull: %w", capture.ErrMoved)
+		}
+		if round.Pages == 0 && offered(pull) {
+			if shot, err = r.snapshot(ctx, cr, round); err != nil {
+				return stage, err
+			}
+			if shot != nil {
+				if shot.tables != tables {
+					return stage, fmt.Errorf("the space's tables changed before the snapshot: %w", capture.ErrMoved)
+				}
+				stage = shot.stage
+			}
+		} else if shot != nil && !shot.follows(pull) {
+			return stage, fmt.Errorf("a page of another history than the snapshot's: %w", capture.ErrMoved)
 		}
 		round.Pages++
 		round.PulledBytes += int64(len(body))
@@ -291,21 +336,27 @@ func (r *Replicator) pull(ctx context.Context, cr *capture.Round, body []byte, s
 		}
 		total = max(total, int64(pull.Rows))
 		r.o.Progress(Progress{Phase: "pull", Rows: int64(round.PulledRows), Total: total, Bytes: round.PulledBytes})
-		if err := stage.add(pull, body); err != nil {
-			return err
+		if shot == nil || round.Pages > 1 { // the offer itself brings nothing
+			if err := stage.add(pull, body); err != nil {
+				return stage, err
+			}
 		}
 		if pull.Done {
-			return nil
+			return stage, nil
 		}
 		if err := r.o.Step("page"); err != nil {
-			return err
+			return stage, err
 		}
-		ask, err := wire.EncodePush(cr.Page(pull.To, r.o.Now().UnixMilli()))
+		page := cr.Page(pull.To, r.o.Now().UnixMilli())
+		if shot != nil {
+			page.Snapshot = shot.seq
+		}
+		ask, err := wire.EncodePush(page)
 		if err != nil {
-			return fmt.Errorf("encode the request for a page: %w", err)
+			return stage, fmt.Errorf("encode the request for a page: %w", err)
 		}
 		if body, err = r.client.sync(ctx, ask); err != nil {
-			return fmt.Errorf("pull the page after seq %d: %w", pull.To, err)
+			return stage, fmt.Errorf("pull the page after seq %d: %w", pull.To, err)
 		}
 	}
 }
@@ -336,13 +387,26 @@ type stage struct {
 	body   []byte // of first, until a second page comes
 	file   *os.File
 	sizes  []int64
+	end    int64                             // of the last page in file
+	check  func(n int, p *change.Pull) error // of page n of the file, unless nil
 }
 
 func (s *stage) add(pull *change.Pull, body []byte) error {
-	if s.first == nil {
+	if s.file == nil && s.first == nil {
 		s.first, s.body = pull, body
 		return nil
 	}
+	if s.first != nil {
+		if err := s.write(s.body); err != nil {
+			return err
+		}
+		s.first, s.body = nil, nil
+	}
+	return s.write(body)
+}
+
+// write puts a page into the file, which it makes if need be.
+func (s *stage) write(body []byte) error {
 	if s.file == nil {
 		f, err := os.CreateTemp("", "velosync-pull-*")
 		if err != nil {
@@ -350,20 +414,20 @@ func (s *stage) add(pull *change.Pull, body []byte) error {
 		}
 		s.file = f
 		_ = os.Remove(f.Name()) // where that can't be done to an open file, close does it
-		if err := s.write(s.body); err != nil {
-			return err
-		}
-		s.body = nil
 	}
-	return s.write(body)
-}
-
-func (s *stage) write(body []byte) error {
-	if _, err := s.file.Write(body); err != nil {
+	if _, err := s.file.WriteAt(body, s.end); err != nil {
 		return fmt.Errorf("stage the pull: %w", err)
 	}
 	s.sizes = append(s.sizes, int64(len(body)))
+	s.end += int64(len(body))
 	return nil
+}
+
+// cut leaves the first n pages of a file.
+func (s *stage) cut(n int) {
+	for ; len(s.sizes) > n; s.sizes = s.sizes[:len(s.sizes)-1] {
+		s.end -= s.sizes[len(s.sizes)-1]
+	}
 }
 
 // pulls yields the pages.
@@ -373,20 +437,47 @@ func (s *stage) pulls() iter.Seq2[*change.Pull, error] {
 			yield(s.first, nil)
 			return
 		}
-		at := int64(0)
-		for _, size := range s.sizes {
-			body := make([]byte, size)
-			if _, err := s.file.ReadAt(body, at); err != nil {
-				yield(nil, fmt.Errorf("read the staged pull: %w", err))
-				return
+		// The next page is read while one is applied.
+		type page struct {
+			pull *change.Pull
+			err  error
+		}
+		pages, done := make(chan page), make(chan struct{})
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer close(done)
+		wg.Go(func() {
+			defer close(pages)
+			at := int64(0)
+			for n, size := range s.sizes {
+				pull, err := s.read(n, at, size)
+				at += size
+				select {
+				case pages <- page{pull, err}:
+				case <-done:
+					return
+				}
 			}
-			at += size
-			pull, err := wire.DecodePull(body, s.limits)
-			if !yield(pull, err) || err != nil {
+		})
+		for p := range pages {
+			if !yield(p.pull, p.err) || p.err != nil {
 				return
 			}
 		}
 	}
+}
+
+// read reads page n of the file.
+func (s *stage) read(n int, at, size int64) (*change.Pull, error) {
+	body := make([]byte, size)
+	if _, err := s.file.ReadAt(body, at); err != nil {
+		return nil, fmt.Errorf("read the staged pull: %w", err)
+	}
+	pull, err := wire.DecodePull(body, s.limits)
+	if err == nil && s.check != nil {
+		err = s.check(n, pull)
+	}
+	return pull, err
 }
 
 func (s *stage) close() error {

@@ -94,6 +94,9 @@ type Push struct {
 	// values: the rows that changed after Page, as a Comparison of package capture reads
 	// them. Seen is then the last seq that the device has in common with the master.
 	Compare bool
+	// Snapshot, beside Paging, is the seq of the snapshot that the pull began with: rows that
+	// changed after it come whole, what the device wrote itself and its deletes too. 0: none.
+	Snapshot Seq
 	// Compared is the master's head at the comparison that this push goes by; 0: none.
 	Compared Seq
 	// Digest, beside Paging, asks whether the master holds the same of a range as of Seen.

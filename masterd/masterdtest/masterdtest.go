@@ -31,7 +31,7 @@ type Options struct {
 	Dir string
 	// Insecure serves without tokens.
 	Insecure bool
-	// Server and Store are passed on. Staging and Insecure of Server are set here; a Log
+	// Server and Store are passed on. Staging, Snapshots and Insecure of Server are set here; a Log
 	// that is nil is that of Log.
 	Server server.Options
 	Store  store.Options
@@ -89,7 +89,7 @@ func (m *Master) start() {
 		o.Log = log
 	}
 	o.Insecure = m.o.Insecure
-	o.Staging = filepath.Join(m.Dir, "staging")
+	o.Staging, o.Snapshots = filepath.Join(m.Dir, "staging"), filepath.Join(m.Dir, "snapshots")
 	engine, err := store.OpenSQLite(m.Dir, so)
 	if err != nil {
 		m.t.Fatalf("masterdtest: open store: %v", err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"io"
 	"iter"
 	"log/slog"
@@ -186,6 +187,14 @@ func (s *fakeSpace) move(head change.Seq) {
 	defer s.mu.Unlock()
 	close(s.moved)
 	s.head, s.moved = head, make(chan struct{})
+}
+
+func (s *fakeSpace) Snapshot(context.Context, [32]byte, func(*change.Pull) error) (*store.Snapshot, error) {
+	return nil, errors.New("no snapshot of a space that is not there")
+}
+
+func (s *fakeSpace) Serve(context.Context, store.Owner, change.DeviceID, *store.Snapshot) error {
+	return nil
 }
 
 func (s *fakeSpace) Stats(context.Context) (store.Stats, error) { return s.stats, nil }

@@ -54,6 +54,8 @@ func (s *Server) newRegistry() (*prometheus.Registry, *httpMetrics) {
 			func() float64 { return float64(s.streams.count()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "velosync_staged_bytes", Help: "Bytes of staged parts of long pushes."},
 			func() float64 { return float64(s.staging.bytes()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "velosync_snapshot_bytes", Help: "Bytes of snapshots kept for new devices."},
+			func() float64 { return float64(s.snapshots.kept()) }),
 		spaceCollector{s})
 	return r, m
 }

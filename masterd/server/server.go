@@ -10,6 +10,7 @@
 //
 //	POST /v1/{space}/sync    a push, or the next page of a pull
 //	POST /v1/{space}/ack     what a device has written down
+//	GET  /v1/{space}/snapshot  the rows of the space, for a device that has none of them
 //	GET  /v1/{space}/events  server-sent events: "event: head", "data: {"seq":N}"
 //	GET  /health             the process answers
 //	GET  /ready              the store answers
@@ -88,6 +89,22 @@ type Options struct {
 	// temporary directory, which Close removes. An engine that is a store.Stager keeps the
 	// parts itself.
 	Staging string
+	// Snapshots is the directory for the snapshots that new devices are sent, made when the
+	// first one is written; files left in it by an earlier run are removed then. It belongs
+	// to one Server. Empty means a new temporary directory, which Close removes.
+	Snapshots string
+	// MaxSnapshots is the most snapshots that are kept, and MaxSnapshotBytes the most bytes
+	// of all of them: the ones that nobody reads make room for others. Zero means 64 and 8 GiB.
+	MaxSnapshots     int
+	MaxSnapshotBytes int64
+	// SnapshotExpiry is how long a snapshot is kept that nobody asks for. Zero means 10 min.
+	SnapshotExpiry time.Duration
+	// SnapshotLag is how many changes may have come since a snapshot was written that a new
+	// device is still sent, in hundredths of its rows: they follow as pages. Zero means 10.
+	SnapshotLag int
+	// MaxDownloads is the most snapshots that are sent to one token at once, MaxDownloadsTotal
+	// to all. Zero means 4 and 64.
+	MaxDownloads, MaxDownloadsTotal int
 	// Limits bound a message before and while it is decoded.
 	Limits wire.Limits
 
@@ -146,6 +163,12 @@ func (o Options) defaults() Options {
 	or(&o.MaxPushBytes, 1<<30)
 	or(&o.MaxStagedBytes, 8<<30)
 	or(&o.PartExpiry, time.Hour)
+	or(&o.MaxSnapshots, 64)
+	or(&o.MaxSnapshotBytes, 8<<30)
+	or(&o.SnapshotExpiry, 10*time.Minute)
+	or(&o.SnapshotLag, 10)
+	or(&o.MaxDownloads, 4)
+	or(&o.MaxDownloadsTotal, 64)
 	or(&o.MaxSyncs, 16)
 	or(&o.MaxSyncsTotal, 64)
 	or(&o.MaxBodyBytes, 256<<20)
@@ -195,6 +218,9 @@ type Server struct {
 	accepted *limits // hashes of tokens that were right; used as a bounded set
 	streams  streams
 
+	snapshots *snapshots
+	downloads streams
+
 	closing chan struct{} // closed by Close: event streams end
 	mu      sync.Mutex
 	closed  bool
@@ -217,8 +243,12 @@ func New(engine store.Engine, o Options) *Server {
 		failed:   newLimits(o.FailedRate, o.FailedBurst),
 		accepted: newLimits(0, 0),
 		streams:  streams{byKey: make(map[string]int)},
-		closing:  make(chan struct{}),
-		idle:     make(chan struct{}),
+
+		snapshots: newSnapshots(o),
+		downloads: streams{byKey: make(map[string]int)},
+
+		closing: make(chan struct{}),
+		idle:    make(chan struct{}),
 	}
 	s.registry, s.metrics = s.newRegistry()
 	s.handler = s.outer(s.routes())
@@ -230,6 +260,7 @@ func (s *Server) routes() *mux.Router {
 	r := mux.NewRouter().SkipClean(true)
 	r.Handle("/v1/{space}/sync", s.device(s.sync)).Methods("POST")
 	r.Handle("/v1/{space}/ack", s.device(s.ack)).Methods("POST")
+	r.Handle("/v1/{space}/snapshot", s.device(s.snapshot)).Methods("GET")
 	r.Handle("/v1/{space}/events", s.device(s.events)).Methods("GET")
 	r.Handle("/health", s.open(s.health)).Methods("GET", "HEAD")
 	r.Handle("/ready", s.open(s.ready)).Methods("GET", "HEAD")
@@ -326,7 +357,7 @@ func (s *Server) Close() error {
 	}
 	s.mu.Unlock()
 	<-s.idle
-	return s.staging.close()
+	return errors.Join(s.staging.close(), s.snapshots.close())
 }
 
 func (s *Server) stopStreams() {

@@ -135,7 +135,7 @@ func TestThreat_hostileRequests(t *testing.T) {
 		{"events of another space", "GET", "/v1/other/events", token, nil, nil, 404, "no-space"},
 		{"wrong method", "GET", sync, token, nil, nil, 405, "method-not-allowed"},
 		{"odd method", "BREW", sync, token, nil, nil, 405, "method-not-allowed"},
-		{"no such path", "POST", "/v1/notes/snapshot", token, good, nil, 404, "not-found"},
+		{"no such path", "POST", "/v1/notes/backup", token, good, nil, 404, "not-found"},
 		{"protocol v1 is off", "POST", "/sync", token, good, nil, 404, "not-found"},
 		{"stats without a token", "GET", "/stats", "", nil, nil, 401, "unauthorized"},
 	} {

@@ -23,9 +23,11 @@ type page struct {
 	device  device
 	seen    change.Seq
 	after   change.Seq
-	first   bool // of its pull
+	copied  change.Seq // the pull began with the snapshot of this seq; 0: with none
+	first   bool       // of its pull
 	head    change.Seq
 	horizon change.Seq
+	live    int64 // rows of the space
 	full    bool
 	epochs  []change.Epoch
 
@@ -86,8 +88,8 @@ func (d *device) checkPage(p *change.Push) error {
 		return &PageError{Reason: fmt.Sprintf("device %v has not pushed here", p.Device)}
 	case p.Names[len(p.Names)-1] != d.name:
 		return &PageError{Reason: fmt.Sprintf("another push came under device %v since", p.Device)}
-	case p.Page > d.served:
-		return &PageError{Reason: fmt.Sprintf("the page after %d was not reached: served up to %d", p.Page, d.served)}
+	case max(p.Page, p.Snapshot) > d.served:
+		return &PageError{Reason: fmt.Sprintf("the page after %d was not reached: served up to %d", max(p.Page, p.Snapshot), d.served)}
 	}
 	return nil
 }
@@ -112,6 +114,10 @@ func (s *space) page(ctx context.Context, p *change.Push, first bool) (pull *cha
 			if err := g.begin(p); err != nil {
 				return err
 			}
+			if g.offers() {
+				pull = g.offer(p)
+				return nil
+			}
 			pull, err = g.fill(ctx, p)
 			return err
 		})
@@ -131,7 +137,8 @@ func (g *page) begin(p *change.Push) error {
 	}
 	g.device = s.device(p.Device)
 	g.seen = min(p.Seen, g.device.limit(g.head))
-	g.full = g.seen < g.horizon
+	g.copied = p.Snapshot
+	g.full = g.seen < g.horizon || g.copied > 0
 	if err := g.sight(p); err != nil {
 		return err
 	}
@@ -145,11 +152,16 @@ func (g *page) begin(p *change.Push) error {
 		return nil
 	}
 	switch {
+	case g.copied > g.head:
+		return &PageError{Reason: fmt.Sprintf("the snapshot at %d, head is %d", g.copied, g.head)}
+	case g.copied > 0 && g.copied < g.horizon:
+		// A row that the snapshot named may be one whose delete is forgotten now.
+		return &PageError{Reason: fmt.Sprintf("deletes were forgotten since the snapshot at %d", g.copied)}
 	case g.after > g.head:
 		return &PageError{Reason: fmt.Sprintf("the page after %d, head is %d", g.after, g.head)}
 	case !g.full && len(g.fresh) == 0 && g.after < g.seen:
 		return &PageError{Reason: fmt.Sprintf("the page after %d, the device has seen %d", g.after, g.seen)}
-	case g.full && g.horizon > g.after && (!g.device.pulling || g.device.horizon != g.horizon):
+	case g.full && g.copied == 0 && g.horizon > g.after && (!g.device.pulling || g.device.horizon != g.horizon):
 		// A row that an earlier page named may be one whose delete is forgotten now.
 		return &PageError{Reason: "deletes were forgotten since the pull began"}
 	}
@@ -160,7 +172,7 @@ func (g *page) begin(p *change.Push) error {
 func (g *page) look() (err error) {
 	s := g.space
 	var head, horizon, version int64
-	if _, err := g.Row(`SELECT head, horizon, version FROM _velosync_space`, nil, &head, &horizon, &version); err != nil {
+	if _, err := g.Row(`SELECT head, horizon, version, live FROM _velosync_space`, nil, &head, &horizon, &version, &g.live); err != nil {
 		return err
 	}
 	g.head, g.horizon = change.Seq(head), change.Seq(horizon)
@@ -207,6 +219,22 @@ func (s *space) beginPull(id change.DeviceID, horizon change.Seq) {
 	if d := s.devices[id]; d != nil {
 		d.horizon, d.pulling = horizon, true
 	}
+}
+
+// offers reports whether the device is better off with a snapshot: it has nothing, or all
+// that it has is to be compared, and there is much.
+func (g *page) offers() bool {
+	return g.first && (g.full || g.seen == 0) && g.live >= int64(g.space.engine.o.SnapshotRows)
+}
+
+// offer is a first page of nothing. A device that takes no snapshot goes on from its
+// beginning.
+func (g *page) offer(p *change.Push) *change.Pull {
+	pull := &change.Pull{Applied: g.device.lsn, Full: g.full, Epochs: g.epochs, Now: g.space.engine.o.Now().UnixMilli(), Rows: int(g.live)}
+	if p.Known != g.view.digest {
+		pull.Tables = g.view.list
+	}
+	return pull
 }
 
 // deviceAt implements sites.
@@ -313,7 +341,7 @@ func (g *page) collect(limit int) error {
 		return nil
 	}
 	scanned, scan := 0, limit*scanRows
-	err := g.Query(feedQuery, []driver.Value{int64(g.after), int64(scan)}, func(row []driver.Value) error {
+	err := g.Query(feedQuery, []driver.Value{int64(max(g.after, g.copied)), int64(scan)}, func(row []driver.Value) error {
 		feed := change.Seq(row[0].(int64))
 		scanned++
 		if err := conflictsUpTo(feed - 1); err != nil {
@@ -364,7 +392,7 @@ func (g *page) row(feed change.Seq, row []driver.Value) error {
 		if known || g.full && g.first { // a row that a snapshot does not name is gone
 			return nil
 		}
-		if !g.needsDelete(r) {
+		if g.copied == 0 && !g.needsDelete(r) {
 			g.echoes = append(g.echoes, feed)
 			return nil
 		}

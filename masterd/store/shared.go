@@ -47,6 +47,28 @@ func (s *shared) Ack(ctx context.Context, owner Owner, id change.DeviceID, seq c
 	return s.space.Ack(ctx, owner, id, seq, lsn)
 }
 
+// Snapshot implements Space.
+func (s *shared) Snapshot(ctx context.Context, schema [32]byte, page func(*change.Pull) error) (_ *Snapshot, err error) {
+	defer unavailable(ctx, &err)
+	if err := s.origin.look(ctx, change.DeviceID{}); err != nil {
+		return nil, err
+	}
+	return s.space.Snapshot(ctx, schema, page)
+}
+
+// Serve implements Space.
+func (s *shared) Serve(ctx context.Context, owner Owner, id change.DeviceID, shot *Snapshot) (err error) {
+	defer unavailable(ctx, &err)
+	if err := s.origin.look(ctx, id); err != nil {
+		return err
+	}
+	before := s.space.device(id)
+	if err := s.space.Serve(ctx, owner, id, shot); err != nil {
+		return err
+	}
+	return s.origin.told(ctx, before)
+}
+
 // Stats implements Space.
 func (s *shared) Stats(ctx context.Context) (_ Stats, err error) {
 	defer unavailable(ctx, &err)

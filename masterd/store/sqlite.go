@@ -41,6 +41,9 @@ type Options struct {
 	// PageBytes is about the most bytes of an answer's values, before compression; a row
 	// that is larger is a page of its own. Zero means 4 MiB.
 	PageBytes int64
+	// SnapshotRows is how many live rows a space has at least where a device that starts with
+	// nothing is offered a snapshot. Zero means 10,000.
+	SnapshotRows int
 	// Retention is how long a deleted row is remembered for devices that have not heard
 	// of it, and how long a device that is not heard of counts. Zero means 90 days.
 	Retention time.Duration
@@ -64,6 +67,7 @@ func (o Options) defaults() Options {
 	}
 	set(&o.PageRows, 5000)
 	set(&o.PageBytes, 4<<20)
+	set(&o.SnapshotRows, 10_000)
 	set(&o.Retention, 90*24*time.Hour)
 	set(&o.ConflictRetention, 365*24*time.Hour)
 	set(&o.CacheBytes, 64<<20)

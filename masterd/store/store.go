@@ -67,6 +67,16 @@ type Space interface {
 	Ack(ctx context.Context, owner Owner, device change.DeviceID, seq change.Seq, lsn change.LSN) (change.Seq, change.LSN, error)
 	// Head returns the newest seq, and a channel that is closed when there is a newer one.
 	Head() (change.Seq, <-chan struct{})
+	// Snapshot hands page the live rows of the space, all of one state of it, in pages of a
+	// pull that tell a device with this schema digest what it lacks; the first brings the
+	// tables. Where the state is the same, so are the pages. An error of page ends it.
+	//
+	// Errors: *PageError where the space does not know the digest, page's, ctx's.
+	Snapshot(ctx context.Context, schema [32]byte, page func(*change.Pull) error) (*Snapshot, error)
+	// Serve records that a device is being sent a snapshot; with nil it only checks the
+	// device. A *PageError says that the snapshot is of no use any more, or that the device
+	// has not pushed; an *OwnerError, that it is somebody else's.
+	Serve(ctx context.Context, owner Owner, device change.DeviceID, s *Snapshot) error
 	Stats(ctx context.Context) (Stats, error)
 	// Schema returns the tables of the space.
 	Schema(ctx context.Context) (change.Schema, error)

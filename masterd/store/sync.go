@@ -19,8 +19,10 @@ func (s *space) Sync(ctx context.Context, owner Owner, last *change.Push, parts 
 		return nil, &RequestError{Reason: "a push without a name"}
 	case last.Device.IsZero():
 		return nil, &RequestError{Reason: "a push without a device"}
-	case last.Seen < 0 || last.Through < 0 || last.Page < 0 || last.Compared < 0 || last.Doubt < 0:
+	case last.Seen < 0 || last.Through < 0 || last.Page < 0 || last.Compared < 0 || last.Doubt < 0 || last.Snapshot < 0:
 		return nil, &RequestError{Reason: fmt.Sprintf("counts below 0: seen %d, through %d, page %d, compared %d", last.Seen, last.Through, last.Page, last.Compared)}
+	case last.Snapshot > 0 && (!last.Paging || last.Compare):
+		return nil, &RequestError{Reason: "a snapshot in what asks for no page of a pull"}
 	case last.Compare && !last.Paging:
 		return nil, &RequestError{Reason: "a comparison that asks for no page"}
 	case last.Digest != nil && !last.Paging:

@@ -81,6 +81,14 @@ func (s *twoSpace) Head() (change.Seq, <-chan struct{}) {
 	return next.Head()
 }
 
+func (s *twoSpace) Snapshot(ctx context.Context, schema [32]byte, page func(*change.Pull) error) (*store.Snapshot, error) {
+	return s.next().Snapshot(ctx, schema, page)
+}
+
+func (s *twoSpace) Serve(ctx context.Context, owner store.Owner, id change.DeviceID, shot *store.Snapshot) error {
+	return s.next().Serve(ctx, owner, id, shot)
+}
+
 // Stats adds up what each counts for itself.
 func (s *twoSpace) Stats(ctx context.Context) (store.Stats, error) {
 	a, err := s.spaces[0].Stats(ctx)

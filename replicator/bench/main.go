@@ -103,6 +103,7 @@ type bench struct {
 
 	plainInsert cost  // of all rows in one transaction, in a file that is not tracked
 	plainBytes  int64 // of that file
+	docsMaster  *master
 }
 
 func (b *bench) add(rows ...row) { b.rows = append(b.rows, rows...) }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/velosync/velosync/masterd/server"
@@ -61,6 +63,29 @@ func (m *master) replicator(ctx context.Context, path, space, device string) (*r
 		return nil, err
 	}
 	return replicator.New(path, replicator.Options{Master: m.url, Space: space, Token: token, Name: device, Log: quiet})
+}
+
+// pages is a line to a master that has no snapshots: new devices pull in pages.
+type pages struct{}
+
+func (pages) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.URL.Path, "/snapshot") {
+		r.URL.Path = "/none"
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// fresh opens a new file for syncing with a space, by snapshot or in pages.
+func (m *master) fresh(ctx context.Context, path, space, device string, inPages bool) (*replicator.Replicator, error) {
+	token, err := m.token(ctx, space, device)
+	if err != nil {
+		return nil, err
+	}
+	o := replicator.Options{Master: m.url, Space: space, Token: token, Name: device, Log: quiet}
+	if inPages {
+		o.Transport = pages{}
+	}
+	return replicator.New(path, o)
 }
 
 // file is the store of a space.

@@ -31,12 +31,18 @@ const mostRequests = 2000
 func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 	d := l.d
 	w := d.w
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
+	var body []byte
+	var err error
+	if r.Body != nil {
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
 	}
-	q := request{d: d, url: r.URL.String(), header: r.Header.Clone(), body: body, byLSN: d.byLSN}
+	q := request{d: d, method: r.Method, url: r.URL.String(), header: r.Header.Clone(), body: body, byLSN: d.byLSN}
 	kind := "ack"
+	if r.Method == http.MethodGet {
+		kind = "snapshot"
+	}
 	if strings.HasSuffix(q.url, "/sync") {
 		if q.push, err = wire.DecodePush(body, wire.Limits{}); err != nil {
 			w.fail("%s sends what is no push: %v", d, err)
@@ -85,7 +91,7 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 			w.keep(q)
 		}
 		return nil, errLost
-	case w.chance(.02):
+	case len(body) > 0 && w.chance(.02):
 		w.fault(kind + " damaged")
 		w.say("%s: %s is damaged", d, kind)
 		bad := q
@@ -118,6 +124,11 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 		a = proxyAnswer(w.chance(.5))
 	}
 	l.tell(kind, a)
+	if kind == "snapshot" && w.chance(.3) && a.body.Len() > 0 {
+		w.fault("snapshot cut")
+		a.body.Truncate(w.rng.IntN(a.body.Len()))
+		w.say("%s: of the snapshot %d bytes come", d, a.body.Len())
+	}
 	switch {
 	case w.chance(.05):
 		w.fault("answer to " + kind + " lost")
@@ -126,7 +137,7 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 	case w.chance(.015):
 		w.fault("answer to " + kind + " damaged")
 		w.say("%s: answer to %s is damaged", d, kind)
-		if a.status == http.StatusOK && a.body.Len() > 0 {
+		if a.status < http.StatusMultipleChoices && a.body.Len() > 0 {
 			if w.chance(.5) {
 				a.body.Truncate(w.rng.IntN(a.body.Len()))
 			} else {
@@ -152,6 +163,9 @@ func proxyAnswer(busy bool) *answer {
 
 // tell writes the page that a device gets into the trace.
 func (l *link) tell(kind string, a *answer) {
+	if kind == "snapshot" {
+		l.d.w.say("%s asks for a snapshot: %d, %d bytes %s", l.d, a.status, a.body.Len(), a.header.Get("Content-Range"))
+	}
 	if a.status != http.StatusOK || kind != "push" && kind != "page" {
 		return
 	}

@@ -83,10 +83,11 @@ type upload struct {
 // A request is what a device sent.
 type request struct {
 	d       *device
+	method  string
 	url     string
 	header  http.Header
 	body    []byte
-	push    *change.Push // nil: an ack
+	push    *change.Push // nil: an ack, or it asks for a snapshot
 	byLSN   map[change.LSN][]*event
 	damaged bool // no more what the device sent
 }
@@ -118,10 +119,10 @@ func (m *master) open() {
 	w := m.w
 	quiet := slog.New(slog.DiscardHandler)
 	now := func() time.Time { return time.UnixMilli(w.now) }
-	engine, err := store.OpenSQLite(m.dir, store.Options{Log: quiet, Now: now, Random: w.random, PageRows: w.shape.pageRows})
+	engine, err := store.OpenSQLite(m.dir, store.Options{Log: quiet, Now: now, Random: w.random, PageRows: w.shape.pageRows, SnapshotRows: w.shape.offered})
 	w.must(err, "open the master's store")
 	m.engine = engine
-	m.server = server.New(engine, server.Options{Insecure: true, Staging: filepath.Join(m.dir, "staging"), Log: quiet, Now: now})
+	m.server = server.New(engine, server.Options{Insecure: true, Staging: filepath.Join(m.dir, "staging"), Snapshots: filepath.Join(m.dir, "snapshots"), SnapshotLag: w.shape.lag, Log: quiet, Now: now})
 }
 
 func (m *master) close() error {
@@ -187,7 +188,7 @@ func copyFiles(from, to string) error {
 
 // deliver brings a request to the master, and compares what it did with the model.
 func (m *master) deliver(q request) *answer {
-	r, err := http.NewRequest(http.MethodPost, q.url, bytes.NewReader(q.body))
+	r, err := http.NewRequest(q.method, q.url, bytes.NewReader(q.body))
 	m.w.must(err, "make a request")
 	r.Header, r.RemoteAddr = q.header.Clone(), "127.0.0.1:1"
 	a := &answer{status: http.StatusOK, header: make(http.Header)}

@@ -97,6 +97,11 @@ func digestPull() *change.Pull {
 	return &change.Pull{To: 12, Done: true, Digest: change.RangeEqual}
 }
 
+// snapshotPush asks for the page that follows a snapshot.
+func snapshotPush() *change.Push {
+	return &change.Push{Device: change.DeviceID{0: 9}, Names: []change.Name{{0: 1}}, Now: 1_760_000_000_123, Page: 5, Paging: true, Snapshot: 70}
+}
+
 // madePush has rows that were made, before the table was tracked and after, beside one that
 // was not, and a block without any.
 func madePush() *change.Push {

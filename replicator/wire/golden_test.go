@@ -53,6 +53,12 @@ func TestGolden(t *testing.T) {
 			want:   func(n int64) any { p := digestPull(); p.Wire = n; return p },
 		},
 		{
+			name:   "v1_after_snapshot",
+			encode: func() ([]byte, error) { return EncodePush(snapshotPush()) },
+			decode: func(b []byte) (any, error) { return DecodePush(b, Limits{}) },
+			want:   func(n int64) any { p := snapshotPush(); p.Wire = n; return p },
+		},
+		{
 			name:   "v1_made",
 			encode: func() ([]byte, error) { return EncodePush(madePush()) },
 			decode: func(b []byte) (any, error) { return DecodePush(b, Limits{}) },

@@ -33,6 +33,7 @@ type wirePush struct {
 	Doubt       int64        `cbor:"22,keyasint,omitempty"`
 	Elements    [][]byte     `cbor:"23,keyasint,omitempty"`
 	Digest      *wireRange   `cbor:"24,keyasint,omitempty"`
+	Snapshot    int64        `cbor:"25,keyasint,omitempty"`
 }
 
 // A wireRename has 0 for the table itself, and 1 + the place of a column.
@@ -72,7 +73,7 @@ func EncodePush(p *change.Push) ([]byte, error) {
 		Compare: p.Compare, Compared: int64(p.Compared),
 		Made:  packMade(p.Blocks),
 		Steps: packSteps(p.Blocks), Elements: packElements(p.Blocks),
-		Doubt: int64(p.Doubt),
+		Doubt: int64(p.Doubt), Snapshot: int64(p.Snapshot),
 	}
 	if w.Digest, err = packRange(p.Digest); err != nil {
 		return nil, of(err, kindPush)
@@ -103,8 +104,9 @@ func EncodePush(p *change.Push) ([]byte, error) {
 
 // check checks the counters.
 func (w *wirePush) check() error {
-	if w.Seen < 0 || w.Through < 0 || w.Part < 0 || w.Page < 0 || w.Compared < 0 || w.Doubt < 0 {
-		return bad("counts below 0: seen %d, through %d, part %d, page %d, compared %d, doubt %d", w.Seen, w.Through, w.Part, w.Page, w.Compared, w.Doubt)
+	if w.Seen < 0 || w.Through < 0 || w.Part < 0 || w.Page < 0 || w.Compared < 0 || w.Doubt < 0 || w.Snapshot < 0 {
+		return bad("counts below 0: seen %d, through %d, part %d, page %d, compared %d, doubt %d, snapshot %d",
+			w.Seen, w.Through, w.Part, w.Page, w.Compared, w.Doubt, w.Snapshot)
 	}
 	return nil
 }
@@ -131,7 +133,7 @@ func DecodePush(body []byte, l Limits) (*change.Push, error) {
 		}
 		p.Seen, p.Through, p.Now = change.Seq(w.Seen), change.LSN(w.Through), w.Now
 		p.Part, p.More, p.Page, p.Paging = int(w.Part), w.More, change.Seq(w.Page), w.Paging
-		p.Compare, p.Compared, p.Doubt = w.Compare, change.Seq(w.Compared), change.LSN(w.Doubt)
+		p.Compare, p.Compared, p.Doubt, p.Snapshot = w.Compare, change.Seq(w.Compared), change.LSN(w.Doubt), change.Seq(w.Snapshot)
 		if p.Schema, err = unpackSum(w.Schema); err != nil {
 			return err
 		}

@@ -95,7 +95,7 @@ func TestPush_leavesOutEmptyBlocks(t *testing.T) {
 // A field that the messages gain must travel: give it a value in fullPush, comparePush, madePush, digestPush or fullPull.
 func TestSamples_haveEveryField(t *testing.T) {
 	missing := map[string]bool{}
-	for _, samples := range [][]any{{fullPush(), comparePush(), madePush(), digestPush(), policyPush(), setPush()}, {fullPull(), digestPull(), policyPull()}} {
+	for _, samples := range [][]any{{fullPush(), comparePush(), snapshotPush(), madePush(), digestPush(), policyPush(), setPush()}, {fullPull(), digestPull(), policyPull()}} {
 		zero, seen := map[string]bool{}, map[string]bool{}
 		for _, v := range samples {
 			visit(reflect.ValueOf(v), zero, seen)

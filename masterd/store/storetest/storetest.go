@@ -41,6 +41,7 @@ func Run(t *testing.T, c Config) {
 		{"Identity", testIdentity},
 		{"Digest", testDigest},
 		{"Pull", testPull},
+		{"Snapshot", testSnapshot},
 		{"Resolve", testResolve},
 		{"Orders", testOrders},
 		{"Policies", testPolicies},
