@@ -43,7 +43,8 @@ type Options struct {
 	Life bool
 
 	// Digests lets every round compare rows with the master: nothing may differ, but what
-	// rot damages in the end, which has to be found.
+	// rot damages in the end, which has to be found. Files go back in time with every second
+	// seed, whatever Life says.
 	Digests bool
 
 	// steady keeps disks from failing, for a course that a test has written.
@@ -167,6 +168,9 @@ func Run(seed int64, o Options) (Result, error) { return run(seed, o, (*world).r
 func run(seed int64, o Options, course func(*world)) (result Result, err error) {
 	if o.Steps == 0 {
 		o.Steps = defaultSteps
+	}
+	if o.Digests {
+		o.Life = seed%2 == 0
 	}
 	dir, err := tempDir(o.Dir)
 	if err != nil {
