@@ -24,7 +24,7 @@ help:
 	@echo 'make bench-vector  vector search beside sqlite-vec, usearch, FAISS and others, with a plot'
 	@echo 'make fuzz    each fuzz target for FUZZ_TIME ($(FUZZ_TIME))'
 	@echo 'make soak    the big scenarios at their full size, then all simulations for SOAK_TIME ($(SOAK_TIME)), from a random seed on'
-	@echo 'make mutants breaks our own code, one place at a time, and demands that the simulation sees it'
+	@echo 'make mutants breaks our own code, one place at a time, and demands that the simulation sees it; results: replicator/sim/MUTANTS.md'
 	@echo 'make clean   remove what the others made'
 
 setup:
