@@ -45,7 +45,7 @@ func TestTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := tableHead + "| one | schedules: a/b | 3 | 400 |\n| two | `go test -run X .` |  |  |\n| three | **nothing** | 7 | 8 |\n\n4 mutants: 2 found, 1 not found, 1 not looked for yet.\n"
+	want := tableHead + "| one | schedules: a\\|b | 3 | 400 |\n| two | `go test -run X .` |  |  |\n| three | **nothing** | 7 | 8 |\n\n4 mutants: 2 found, 1 not found, 1 not looked for yet.\n"
 	if string(got) != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}

@@ -43,7 +43,7 @@ func (t resultTable) put(r *result) {
 	if r.err != nil {
 		return
 	}
-	by, runs, operations := strings.ReplaceAll(r.By, "|", "/"), fmt.Sprint(r.Runs), fmt.Sprint(r.Operations)
+	by, runs, operations := strings.ReplaceAll(r.By, "|", `\|`), fmt.Sprint(r.Runs), fmt.Sprint(r.Operations)
 	switch {
 	case !r.Found:
 		by = "**nothing**"
