@@ -82,7 +82,7 @@ func TestPolicy_refusedAtTrack(t *testing.T) {
 		`{"merge":{"read_to":"most"}}`:                               `merge policy "most" is not known`,
 		`{"merge":{"pages":"max"}}`:                                  `no stored column of "pages"`,
 		`{"merge":{"id":"max"}}`:                                     `in the primary key`,
-		`{"merge":{"read_to":3}}`:                                    `want "max", "min", "counter" or an SQL expression`,
+		`{"merge":{"read_to":3}}`:                                    `want "max", "min", "counter", "set" or an SQL expression`,
 		`{"merge":{"read_to":"max(mine, title)"}}`:                   `no such column: title`,
 		`{"merge":{"read_to":"mine + random()"}}`:                    `not authorized to use function: random`,
 		`{"merge":{"read_to":"(SELECT 1) + mine"}}`:                  `column "read_to": merge expression`,
