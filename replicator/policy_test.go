@@ -72,7 +72,7 @@ func TestPolicy_expression(t *testing.T) {
 	for _, d := range []*device{a, b} {
 		d.want(`SELECT title, read_to FROM pages`, "one this neither")
 	}
-	a.want(`SELECT rule, reason FROM velosync_conflicts`, "time column read_to: merge expression: malformed JSON")
+	a.want(`SELECT reason FROM velosync_conflicts`, "column read_to: merge expression: malformed JSON")
 }
 
 func TestPolicy_refusedAtTrack(t *testing.T) {
