@@ -44,7 +44,7 @@ func (m *master) readConflicts() (lines []string) {
 	err := m.watch.Query(`SELECT c.id, c.seq, +c.pk, c.kind, c.rule, c.regs, c.has_lost, c.has_kept, c.lost_weight, c.lost_time, d.id,
 			c.kept_weight, c.kept_time, coalesce(k.id, x'')
 		FROM _velosync_conflict c JOIN _velosync_device d ON d.site = c.site LEFT JOIN _velosync_device k ON k.site = c.kept_site
-		WHERE c.id > ?1 AND (c.tbl = (SELECT id FROM _velosync_table WHERE name = 'notes') OR ?2) ORDER BY c.id`, []change.Value{m.conflict, w.life == nil}, func(v []change.Value) error {
+		WHERE c.id > ?1 AND c.tbl IN (SELECT id FROM _velosync_table WHERE name = 'notes' OR ?2 AND name = 'counts') ORDER BY c.id`, []change.Value{m.conflict, w.life == nil}, func(v []change.Value) error {
 		f := found{conflict: conflict{id: v[0].(int64), seq: v[1].(int64), key: w.name(v[2]), kind: v[3].(string), rule: v[4].(string)},
 			regs: change.Bits(v[5].(int64)), hasLost: v[6].(int64) != 0, hasKept: v[7].(int64) != 0,
 			loser: rank{weight: v[8].(float64), time: v[9].(int64)}, winner: rank{weight: v[11].(float64), time: v[12].(int64)}}

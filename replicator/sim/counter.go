@@ -49,8 +49,10 @@ func (d *device) trackCounts() {
 // notesOnly is a condition on rows of the log, and of the master's tables.
 const notesOnly = ` AND tbl = (SELECT id FROM _velosync_table WHERE name = 'notes')`
 
-// ofNotes reports whether a block of a push is of the table notes.
-func (w *world) ofNotes(b *change.Block) bool { return !w.shape.counts || b.Table == 1 }
+// ofNotes reports whether a block is of the table notes: no other has such keys.
+func (w *world) ofNotes(b *change.Block) bool {
+	return len(b.Keys) > 0 && w.shape.rows[textOf([]change.Value{b.Keys[0]})] != ""
+}
 
 // countUp writes a row of the table, in one of the ways that there are.
 func (x *txn) countUp() {

@@ -57,6 +57,7 @@ type device struct {
 	adds     []addition // all that it ever wrote
 	counts   map[string]tally
 	tags     map[string]tagged // what it knows of the sets
+	tree     tree
 }
 
 // A knowledge is what the device has seen of a row: the lineage of what stands, or stood,
@@ -89,10 +90,11 @@ type snapshot struct {
 	acked change.LSN
 	last  change.LSN
 	regs  change.Bits // that the device had
+	tree  tree
 }
 
 func newDevice(w *world, n int, withTable bool) *device {
-	d := &device{w: w, n: n, rows: make(map[string][]*event), know: make(map[string]knowledge), byLSN: make(map[change.LSN][]*event), counts: make(map[string]tally), tags: make(map[string]tagged)}
+	d := &device{w: w, n: n, rows: make(map[string][]*event), know: make(map[string]knowledge), byLSN: make(map[change.LSN][]*event), counts: make(map[string]tally), tags: make(map[string]tagged), tree: tree{know: make(map[treeKey]set)}}
 	d.skew = w.drawSkew()
 	d.place()
 	for _, key := range w.shape.keys {
@@ -106,6 +108,7 @@ func newDevice(w *world, n int, withTable bool) *device {
 		}
 		w.must(d.app.Script(w.shape.key.table), "make the table")
 		d.trackCounts()
+		d.makeTree()
 		w.must(d.app.Query(`SELECT velosync_track('notes', ?)`, []change.Value{options}, func([]change.Value) error { return nil }), "track")
 		d.hasTable = true
 	}
@@ -230,6 +233,7 @@ func (d *device) look(when string) {
 	defer d.remember()
 	rows := d.table()
 	d.lookCounts(when, seen, acked)
+	d.lookTree(when, seen, acked)
 	if seen != d.seen || acked != d.acked || d.filled() {
 		d.move(when, seen, acked, rows)
 		return
@@ -396,6 +400,10 @@ func (d *device) stepOf(name string) error {
 			w.fault("column added during " + name)
 			d.alter()
 		}
+		if w.forest != nil && w.treeChance(.015) {
+			w.fault("items altered during " + name)
+			d.alterTree()
+		}
 		if w.chance(.06) {
 			w.others(d, name)
 		}
@@ -413,7 +421,7 @@ func (d *device) stepOf(name string) error {
 	if name == "begin" {
 		d.mend()
 		d.parts = nil
-		d.begun = snapshot{rows: make(map[string][]*event), log: slices.Clone(d.log), seen: d.seen, acked: d.acked, last: d.last, regs: d.written()}
+		d.begun = snapshot{rows: make(map[string][]*event), log: slices.Clone(d.log), seen: d.seen, acked: d.acked, last: d.last, regs: d.written(), tree: d.tree}
 		for key, row := range d.rows {
 			d.begun.rows[key] = row
 		}
@@ -505,7 +513,7 @@ func (d *device) checkHealed(rows map[string][]*event) {
 		mine           string
 	}
 	var got []row
-	err = d.app.Query(`SELECT master_id, seq, +pk, kind, rule, coalesce(mine, '') FROM _velosync_conflict ORDER BY seq, master_id`, nil, func(v []change.Value) error {
+	err = d.app.Query(`SELECT master_id, seq, +pk, kind, rule, coalesce(mine, '') FROM _velosync_conflict WHERE tbl IN ('notes', 'counts') ORDER BY seq, master_id`, nil, func(v []change.Value) error {
 		got = append(got, row{v[0].(int64), v[1].(int64), w.name(v[2]), v[3].(string), v[4].(string), v[5].(string)})
 		return nil
 	})

@@ -177,6 +177,7 @@ func (m *master) settleDoubt() {
 	}
 	w.work("failed pushes found after a kill", 1)
 	w.say("the push of %s that failed is found there: head %d", u.q.d, head)
+	m.takeTree(u.q, u.parts)
 	if w.life != nil {
 		m.take(u.q, u.parts, u.q.push)
 		return

@@ -3,7 +3,6 @@ package sim
 import (
 	"slices"
 
-	"github.com/velosync/velosync/capture/change"
 	"github.com/velosync/velosync/replicator/wire"
 )
 
@@ -25,10 +24,7 @@ func (m *master) checkEcho(d *device, a *answer) {
 			continue
 		}
 		for j := range b.Keys {
-			key, ok := w.shape.rows[textOf([]change.Value{b.Keys[j]})]
-			if !ok { // of the other table
-				break
-			}
+			key := w.name(b.Keys[j])
 			row := m.rows[key]
 			if row == nil || slices.ContainsFunc(m.lostBy[d.id], func(c conflict) bool { return c.key == key }) {
 				continue

@@ -225,6 +225,7 @@ func (m *master) backup() *masterCopy {
 func (m *master) clone() master {
 	o := *m
 	o.at, o.past = maps.Clone(m.at), maps.Clone(m.past)
+	o.trees, o.treePast = maps.Clone(m.trees), maps.Clone(m.treePast)
 	o.parts = make(map[change.DeviceID]*upload)
 	for key, list := range o.past {
 		o.past[key] = slices.Clip(list)
@@ -253,6 +254,7 @@ func (m *master) restore(c *masterCopy) {
 // replaced is gone, though the master may have it.
 func (w *world) takeAway(old, d *device) {
 	l := w.life
+	w.takeTreeAway(old, d)
 	if old != nil {
 		now := d.pendingEvents()
 		for id := range old.pendingEvents() {
@@ -338,6 +340,7 @@ func (d *device) renamed(when string, id change.DeviceID, seen change.Seq, acked
 		return nil
 	})
 	w.must(err, "read the log of "+d.String())
+	d.renamedTree(acked)
 	if seen < d.seen || back > 0 {
 		w.work("reconciliations", 1)
 		w.work("rows pushed back", back)
@@ -363,7 +366,7 @@ func (d *device) renamed(when string, id change.DeviceID, seen change.Seq, acked
 func (d *device) rejected(when string, seen change.Seq) {
 	w := d.w
 	keys := make(map[string]bool)
-	err := d.app.Query(`SELECT +pk FROM _velosync_conflict WHERE kind = 'rejected' AND master_id IS NOT NULL AND seq > ? AND seq <= ?`,
+	err := d.app.Query(`SELECT +pk FROM _velosync_conflict WHERE kind = 'rejected' AND master_id IS NOT NULL AND seq > ? AND seq <= ? AND tbl = 'notes'`,
 		[]change.Value{int64(d.seen), int64(seen)}, func(v []change.Value) error { keys[w.name(v[0])] = true; return nil })
 	w.must(err, "read the rejected rows of "+d.String())
 	for _, key := range sortedKeys(keys) {

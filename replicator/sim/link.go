@@ -38,7 +38,7 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	q := request{d: d, method: r.Method, url: r.URL.String(), header: r.Header.Clone(), body: body, byLSN: d.byLSN}
+	q := request{d: d, method: r.Method, url: r.URL.String(), header: r.Header.Clone(), body: body, byLSN: d.byLSN, tree: d.begun.tree}
 	kind := "ack"
 	if r.Method == http.MethodGet {
 		kind = "snapshot"

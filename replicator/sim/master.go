@@ -52,6 +52,13 @@ type master struct {
 	tags     map[string]tagged
 	tagsAt   map[change.Seq]map[string]tagged
 	countsAt map[change.Seq]map[string]tally // after each push
+
+	trees        map[change.Seq]map[treeKey]treeRow // after each push
+	treePast     map[change.Seq]map[treeKey]set     // all that pushes had brought by then
+	treeBrought  map[treeKey]set
+	treeDeleted  []treeKey
+	treeText     string // as the trace told them last
+	treeConflict int64  // the newest that was looked at
 }
 
 // A masterRow is what the master keeps of a row, by the design's words: registers and
@@ -89,6 +96,7 @@ type request struct {
 	body    []byte
 	push    *change.Push // nil: an ack, or it asks for a snapshot
 	byLSN   map[change.LSN][]*event
+	tree    tree // as the push was read
 	damaged bool // no more what the device sent
 }
 
@@ -109,7 +117,8 @@ func newMaster(w *world) *master {
 		past: make(map[string][]pastRow), applied: make(map[change.DeviceID]change.LSN), parts: make(map[change.DeviceID]*upload),
 		lostBy: make(map[change.DeviceID][]conflict), lost: make(map[int]bool), forgotten: make(map[string]*masterRow),
 		counts: make(map[string]tally), countsAt: make(map[change.Seq]map[string]tally),
-		tags: make(map[string]tagged), tagsAt: make(map[change.Seq]map[string]tagged)}
+		tags: make(map[string]tagged), tagsAt: make(map[change.Seq]map[string]tagged),
+		trees: make(map[change.Seq]map[treeKey]treeRow), treePast: make(map[change.Seq]map[treeKey]set), treeBrought: make(map[treeKey]set)}
 	m.dir, m.disk = m.place(), w.newDisk("master")
 	m.open()
 	return m
@@ -204,10 +213,14 @@ func (m *master) deliver(q request) *answer {
 	case q.push == nil || !ok || q.push.Paging:
 	case q.push.More:
 		m.stage(q.push)
-	case m.w.life != nil:
-		m.take(q, m.whole(q.push), q.push)
 	default:
-		m.apply(q.d, m.whole(q.push), q.push)
+		parts := m.whole(q.push)
+		m.takeTree(q, parts)
+		if m.w.life != nil {
+			m.take(q, parts, q.push)
+		} else {
+			m.apply(q.d, parts, q.push)
+		}
 	}
 	if ok && q.push != nil && !q.push.More && q.push.Digest == nil {
 		m.checkEcho(q.d, a)
@@ -322,6 +335,7 @@ func (m *master) check(when string) {
 	}
 	m.at[m.head] = want
 	m.checkCounts(when)
+	m.checkTree(when)
 	if extra := m.readConflicts(); len(extra) > 0 {
 		w.fail("master, %s: logs conflicts that nothing has caused: %s", when, strings.Join(extra, "; "))
 	}
@@ -343,7 +357,7 @@ func (m *master) forget() {
 	if len(tombs) == 0 {
 		return
 	}
-	err := m.watch.Query(`SELECT +pk FROM _velosync_row WHERE deleted = 1`, nil, func(v []change.Value) error {
+	err := m.watch.Query(`SELECT +pk FROM _velosync_row WHERE deleted = 1`+notesOnly, nil, func(v []change.Value) error {
 		delete(tombs, m.w.name(v[0]))
 		return nil
 	})

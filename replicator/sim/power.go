@@ -34,6 +34,7 @@ func (w *world) cutFiles(from, to string, cut func(path, to string, seed uint64,
 type past struct {
 	device
 	events int // that there were
+	leaves int
 }
 
 // shows reports whether the device had these rows.
@@ -46,7 +47,10 @@ func (d *device) remember() {
 	if d.disk == nil {
 		return
 	}
-	p := past{d.clone(), len(d.w.events)}
+	p := past{device: d.clone(), events: len(d.w.events)}
+	if d.w.forest != nil {
+		p.leaves = len(d.w.forest.leaves)
+	}
 	if n := len(d.pasts); n > 0 && d.pasts[n-1].stand() == d.stand() && d.pasts[n-1].shows(d.rows) {
 		d.pasts[n-1] = p
 		return
@@ -67,10 +71,12 @@ type stand struct {
 	acked              change.LSN
 	last               change.LSN
 	hasTable, hasLater bool
+	names              treeNames
+	rebuilt            bool
 }
 
 func (d *device) stand() stand {
-	return stand{d.id, d.seen, d.acked, d.last, d.hasTable, d.hasLater}
+	return stand{d.id, d.seen, d.acked, d.last, d.hasTable, d.hasLater, d.tree.names, d.tree.rebuilt}
 }
 
 // readStand reads it from the file.
@@ -82,6 +88,12 @@ func (d *device) readStand() (s stand) {
 	_, err = d.app.Row(`SELECT count(*) FROM sqlite_schema WHERE name = 'notes'`, nil, &tables)
 	d.w.must(err, "look for the table")
 	s.last, s.hasTable, s.hasLater = change.LSN(last), tables > 0, d.w.hasColumn(d.app)
+	if s.names = d.w.readNames(d.app); s.names.there() {
+		var triggers int
+		_, err = d.app.Row(`SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?`, []change.Value{s.names.items}, &triggers)
+		d.w.must(err, "look for the triggers")
+		s.rebuilt = triggers == 0
+	}
 	return s
 }
 
@@ -135,7 +147,15 @@ func (d *device) goBack() {
 			w.vanish(e)
 		}
 	}
+	if w.forest != nil {
+		for _, l := range w.forest.leaves[d.pasts[at].leaves:] {
+			if l.d == d {
+				w.forest.gone = w.forest.gone.with(l.id)
+			}
+		}
+	}
 	back := d.pasts[at].clone()
+	back.tree.stale = back.tree.names.there() // the cut may have taken it back to before its triggers were made anew
 	back.r, back.app, back.skew, back.pasts = d.r, d.app, d.skew, d.pasts[:at+1]
 	back.cut, back.locked, back.busy, back.twinned, back.fault = true, true, false, false, ""
 	*d = back
@@ -198,7 +218,7 @@ func (m *master) remember() {
 	if w.life != nil || !m.watching() {
 		return
 	}
-	err := m.watch.Query(`SELECT +pk FROM _velosync_row WHERE deleted = 1`, nil, func(v []change.Value) error {
+	err := m.watch.Query(`SELECT +pk FROM _velosync_row WHERE deleted = 1`+notesOnly, nil, func(v []change.Value) error {
 		key := w.name(v[0])
 		if m.rows[key] != nil {
 			return nil

@@ -20,20 +20,30 @@ const setUp = -1
 
 // begin begins a step.
 func (w *world) begin(step int) {
+	w.rng = w.dice(step, 0)
+	w.step, w.asked = step, 0
+	if w.forest != nil {
+		w.forest.rng, w.forest.asked = w.dice(step, 1), 0
+	}
+}
+
+// dice returns the dice of a step; there are several.
+func (w *world) dice(step int, which byte) *rand.Rand {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], uint64(w.seed))
 	binary.LittleEndian.PutUint64(key[8:], uint64(step-setUp)+1)
-	w.rng = rand.New(rand.NewChaCha8(key))
-	w.step, w.asked = step, 0
+	key[16] = which
+	return rand.New(rand.NewChaCha8(key))
 }
 
 // chance reports whether something happens that does so with probability p.
 func (w *world) chance(p float64) bool {
 	w.asked++
-	if w.rng.Float64() >= p {
-		return false
-	}
-	d := draw{w.step, w.asked}
+	return w.rng.Float64() < p && w.happens(draw{w.step, w.asked})
+}
+
+// happens notes what happens by chance, but where the schedule is calm.
+func (w *world) happens(d draw) bool {
 	if w.o.schedule.calm[d] {
 		return false
 	}

@@ -50,7 +50,7 @@ func (d *device) alter() {
 // to the new column since is logged now.
 func (d *device) mend() {
 	w := d.w
-	if !d.hasLater || d.mended {
+	if (!d.hasLater || d.mended) && !d.tree.stale {
 		return
 	}
 	d.healDisk("") // this is the simulation's doing
@@ -59,9 +59,21 @@ func (d *device) mend() {
 	_, err = c.Mend()
 	w.must(err, "mend the triggers")
 	w.must(c.Close(), "close the device")
-	d.mended = true
-	_, err = d.app.Exec(`UPDATE _velosync_wal SET at = ? WHERE lsn > ?`, w.now+d.skew, int64(d.last))
+	// What no trigger saw is said to be of the last round.
+	_, err = d.app.Exec(`UPDATE _velosync_wal SET at = CASE op WHEN 'I' THEN coalesce((SELECT last_sync FROM _velosync_sync), ?1) ELSE ?1 END WHERE lsn > ?2`, w.now+d.skew, int64(d.last))
 	w.must(err, "set the time")
+	last := d.last
+	if d.hasLater && !d.mended {
+		d.mendNotes()
+	}
+	d.mendTree(last)
+}
+
+// mendNotes takes what was logged of the column that came later.
+func (d *device) mendNotes() {
+	w := d.w
+	d.mended = true
+	last := d.last
 	r := w.shape.later()
 	want := make(map[string]bool)
 	for key, row := range d.rows {
@@ -69,14 +81,14 @@ func (d *device) mend() {
 			want[key] = true
 		}
 	}
-	err = d.app.Query(`SELECT lsn, op, +pk, cols FROM _velosync_wal WHERE lsn > ? ORDER BY lsn`, []change.Value{int64(d.last)}, func(v []change.Value) error {
+	err := d.app.Query(`SELECT lsn, op, +pk, cols FROM _velosync_wal WHERE lsn > ?`+notesOnly+` ORDER BY lsn`, []change.Value{int64(last)}, func(v []change.Value) error {
 		key, cols := w.name(v[2]), change.Bits(v[3].(int64))
 		if v[1].(string) != "U" || cols != change.Bit(r) || !want[key] {
 			return fmt.Errorf("the log has %s %s %b, which is not the new column of a row that has a value there", v[1], key, cols)
 		}
 		delete(want, key)
-		d.last = change.LSN(v[0].(int64))
-		d.log = append(d.log, mutation{lsn: d.last, key: key, op: "U", cols: cols, at: w.now + d.skew})
+		d.last = max(d.last, change.LSN(v[0].(int64)))
+		d.log = append(d.log, mutation{lsn: change.LSN(v[0].(int64)), key: key, op: "U", cols: cols, at: w.now + d.skew})
 		return nil
 	})
 	w.must(err, d.String()+" with its new column")

@@ -132,6 +132,7 @@ type world struct {
 	sent     map[sender]change.LSN // up to which each has sent its log
 	vanished set                   // events that a power cut took
 	life     *life                 // nil: no file goes back in time
+	forest   *forest               // nil: there are no lists and items
 
 	now       int64 // unix ms, as all agree on it but for their skew
 	writes    int64 // numbers the values written
@@ -243,6 +244,9 @@ func (w *world) run() {
 func (w *world) setUp() {
 	w.begin(setUp)
 	w.shape = newShape(w)
+	if w.forest = newForest(w); w.forest != nil {
+		w.say("lists and items: ON DELETE %s, rows %v", w.forest.shape.action, w.forest.shape.keys)
+	}
 	w.clocks = w.drawWrongness()
 	w.disks = w.chance(.35) && !w.o.steady
 	if w.o.Life {
@@ -263,6 +267,9 @@ func (w *world) act() {
 	if w.shape.alters && w.chance(.03) {
 		d.alter()
 		return
+	}
+	if w.forest != nil && w.treeChance(.04) {
+		d.alterTree()
 	}
 	switch x := w.rng.Float64(); {
 	case x < .45:
@@ -301,6 +308,9 @@ func (w *world) heal() {
 		if w.shape.alters && w.chance(.5) {
 			d.alter()
 		}
+		if w.forest != nil && w.treeChance(.1) {
+			d.alterTree()
+		}
 	}
 	for round := range healRounds {
 		for _, d := range w.devices {
@@ -320,6 +330,7 @@ func (w *world) heal() {
 	} else {
 		w.master.checkNothingLost()
 	}
+	w.checkTreeHealed()
 	for _, key := range sortedKeys(rows) {
 		w.say("master has %s %s", key, w.shape.show(rows[key]))
 	}

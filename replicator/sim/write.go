@@ -24,6 +24,10 @@ type txn struct {
 	counts map[string]tally
 	tags   map[string]tagged
 	adds   []addition
+
+	tree    tree
+	leaves  []*leaf
+	touched map[treeKey]bool
 }
 
 // write runs a transaction of some statements, and sometimes rolls it back.
@@ -37,6 +41,7 @@ func (d *device) write() {
 		for range n {
 			x.statement()
 			x.countUp()
+			x.grow()
 			d.jump(.05, "during a transaction")
 		}
 	})
@@ -51,7 +56,7 @@ func (d *device) transact(statements func(*txn)) {
 	}
 	w.tick()
 	w.txns++
-	x := &txn{d: d, rows: make(map[string][]*event), know: make(map[string]knowledge), counts: maps.Clone(d.counts), tags: maps.Clone(d.tags)}
+	x := &txn{d: d, rows: make(map[string][]*event), know: make(map[string]knowledge), counts: maps.Clone(d.counts), tags: maps.Clone(d.tags), tree: d.tree, touched: make(map[treeKey]bool)}
 	for _, key := range w.shape.keys {
 		x.rows[key], x.know[key] = d.rows[key], d.know[key]
 	}
@@ -61,7 +66,7 @@ func (d *device) transact(statements func(*txn)) {
 	last := d.last
 	if x.err == nil {
 		x.readLog()
-		last = x.readCounts()
+		last = max(x.readCounts(), x.readTree())
 	}
 	if w.chance(.06) {
 		w.fault("transaction rolled back")
@@ -93,7 +98,8 @@ func (d *device) transact(statements func(*txn)) {
 	for _, e := range x.events {
 		w.add(e)
 	}
-	d.rows, d.know = x.rows, x.know
+	w.addLeaves(x.leaves)
+	d.rows, d.know, d.tree = x.rows, x.know, x.tree
 	w.work("transactions", 1)
 	w.work("mutations", len(x.log))
 	w.say("%s runs: %s (lsn %d)", d, strings.Join(x.said, "; "), d.last)
@@ -105,6 +111,9 @@ func (d *device) transact(statements func(*txn)) {
 func (x *txn) setTimes() {
 	for _, m := range x.log {
 		x.exec("UPDATE _velosync_wal SET at = ? WHERE lsn = ?", m.at, int64(m.lsn))
+	}
+	if len(x.touched) > 0 {
+		x.exec("UPDATE _velosync_wal SET at = ? WHERE lsn > ? AND tbl IN"+treeTables, x.d.now().UnixMilli(), int64(x.d.last))
 	}
 	for _, a := range x.adds {
 		x.exec("UPDATE _velosync_wal SET at = ? WHERE lsn = ?", x.d.w.now+x.d.skew, int64(a.lsn))
