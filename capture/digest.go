@@ -54,6 +54,15 @@ func (d *Device) Digest(rows int) (*Digest, error) {
 		if g.at, err = d.State(); err != nil {
 			return err
 		}
+		// What no trigger has logged is no rot, nor is a column that the next pull will fill.
+		if watched, err := d.watched(); err != nil || !watched {
+			return err
+		}
+		if fresh, err := d.fresh(g.at.Seen); err == ErrMoved || len(fresh) > 0 {
+			return nil
+		} else if err != nil {
+			return err
+		}
 		var was int64
 		if _, err := d.c.Row(`SELECT was FROM _velosync_sync`, nil, &was); err != nil || was != 0 {
 			return err
@@ -268,7 +277,11 @@ func (h *healing) heal() error {
 	if err != nil {
 		return err
 	}
-	if s.Device != h.at.Device || s.Seen != h.at.Seen || tables.Digest() != h.schema {
+	watched, err := d.watched()
+	if err != nil {
+		return err
+	}
+	if s.Device != h.at.Device || s.Seen != h.at.Seen || tables.Digest() != h.schema || !watched {
 		return ErrMoved
 	}
 	waits, err := d.waiting(t)

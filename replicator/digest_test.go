@@ -298,3 +298,32 @@ func (f onDigest) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return http.DefaultTransport.RoundTrip(r)
 }
+
+// A column that the next pull fills is no rot.
+func TestDigest_columnAdded(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a := newDevice(t, m, "a", nil)
+	var b *device
+	rounds := 0
+	b = newDevice(t, m, "b", func(o *replicator.Options) {
+		everyRound(4)(o)
+		atStep("digest", func() error {
+			if rounds++; rounds == 2 {
+				b.exec(`ALTER TABLE notes ADD COLUMN lang TEXT`)
+			}
+			return nil
+		})(o)
+	})
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
+	a.sync()
+	b.sync()
+	a.exec(`ALTER TABLE notes ADD COLUMN lang TEXT`, `UPDATE notes SET lang = 'en'`)
+	a.sync()
+	for range 3 {
+		if r := b.sync(); r.DivergedRows != 0 {
+			t.Errorf("%d rows are called different from the master's", r.DivergedRows)
+		}
+	}
+	b.want(`SELECT count(*) FROM velosync_conflicts`, "0")
+	b.want(`SELECT title, lang FROM notes`, "tea en")
+}
