@@ -165,11 +165,6 @@ func (a *applier) run(pulls iter.Seq2[*change.Pull, error]) error {
 	if err := a.check(); err != nil {
 		return err
 	}
-	if watched, err := d.watched(); err != nil {
-		return err
-	} else if !watched {
-		return ErrMoved // what no trigger logged is not to be written over
-	}
 	if _, err := d.c.Exec(`UPDATE _velosync_state SET applying = 1`); err != nil {
 		return err
 	}

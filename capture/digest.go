@@ -277,11 +277,7 @@ func (h *healing) heal() error {
 	if err != nil {
 		return err
 	}
-	watched, err := d.watched()
-	if err != nil {
-		return err
-	}
-	if s.Device != h.at.Device || s.Seen != h.at.Seen || tables.Digest() != h.schema || !watched {
+	if s.Device != h.at.Device || s.Seen != h.at.Seen || tables.Digest() != h.schema {
 		return ErrMoved
 	}
 	waits, err := d.waiting(t)

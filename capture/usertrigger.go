@@ -84,8 +84,13 @@ func (d *Device) checkUserTriggers(decl *vsql.Declaration) error {
 }
 
 // quietly runs f, which applies remote changes, in a transaction: user's triggers write
-// nothing to tracked tables meanwhile.
+// nothing to tracked tables meanwhile. ErrMoved: our triggers do not stand as Mend left them.
 func (d *Device) quietly(f func() error) error {
+	if watched, err := d.watched(); err != nil {
+		return err
+	} else if !watched {
+		return ErrMoved // what no trigger logged is not to be written over
+	}
 	if err := d.refresh(); err != nil {
 		return err
 	}
