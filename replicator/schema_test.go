@@ -435,7 +435,7 @@ func TestRound_TableAlteredMeanwhile(t *testing.T) {
 	for what, alter := range map[string]string{
 		"rebuilt": `CREATE TABLE fresh(id TEXT PRIMARY KEY NOT NULL, title TEXT, body TEXT, score REAL); INSERT INTO fresh SELECT * FROM notes;
 			DROP TABLE notes; ALTER TABLE fresh RENAME TO notes; UPDATE notes SET title = 'mine' WHERE id = 'x'`,
-		"renamed": `ALTER TABLE notes RENAME TO pages; UPDATE pages SET title = 'mine' WHERE id = 'x'`,
+		"renamed": `ALTER TABLE notes RENAME TO pages; UPDATE pages SET title = 'mine', score = 3 WHERE id = 'x'`,
 	} {
 		t.Run(what, func(t *testing.T) {
 			m := masterdtest.New(t, masterdtest.Options{})
@@ -451,7 +451,7 @@ func TestRound_TableAlteredMeanwhile(t *testing.T) {
 			a.exec(`CREATE TABLE notes(id TEXT PRIMARY KEY NOT NULL, title TEXT, body TEXT, score REAL)`, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
 			a.sync()
 			b.sync()
-			a.exec(`UPDATE notes SET title = 'theirs', body = 'black' WHERE id = 'x'`)
+			a.exec(`UPDATE notes SET title = 'theirs', body = 'black', score = 2 WHERE id = 'x'`) // the heavier one stays
 			a.sync()
 			if r := b.sync(); r.Tries != 2 {
 				t.Errorf("%d tries, want 2", r.Tries)
