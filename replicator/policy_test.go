@@ -56,10 +56,11 @@ func TestPolicy_maxAndMin(t *testing.T) {
 }
 
 func TestPolicy_expression(t *testing.T) {
-	_, a, b := pair(t, pages, `SELECT velosync_track('pages', '{"merge":{"TITLE":"mine || '' / '' || theirs","read_to":"json(mine)"}}')`,
-		`INSERT INTO pages VALUES ('p', 'one', 3, '2026-05-01', x'00000000')`)
+	_, a, b := pair(t, `CREATE TABLE pages(id TEXT PRIMARY KEY NOT NULL, title TEXT, read_to INT, score REAL)`,
+		`SELECT velosync_track('pages', '{"weight":"score","merge":{"TITLE":"mine || '' / '' || theirs","read_to":"json(mine)"}}')`,
+		`INSERT INTO pages VALUES ('p', 'one', 3, 1)`)
 	a.exec(`UPDATE pages SET title = 'from a'`)
-	b.exec(`UPDATE pages SET title = 'from b', read_to = '7'`) // later
+	b.exec(`UPDATE pages SET title = 'from b', read_to = '7', score = 2`) // the heavier one
 	settle(a, b)
 	for _, d := range []*device{a, b} {
 		d.want(`SELECT title, read_to FROM pages`, "from b / from a 7")
@@ -67,12 +68,12 @@ func TestPolicy_expression(t *testing.T) {
 	}
 	a.exec(`UPDATE pages SET title = 'one'`) // has seen both
 	a.exec(`UPDATE pages SET read_to = 'no JSON'`)
-	b.exec(`UPDATE pages SET read_to = 'this neither'`)
+	b.exec(`UPDATE pages SET read_to = 'this neither', score = 3`)
 	settle(b, a)
 	for _, d := range []*device{a, b} {
 		d.want(`SELECT title, read_to FROM pages`, "one this neither")
 	}
-	a.want(`SELECT reason FROM velosync_conflicts`, "column read_to: merge expression: malformed JSON")
+	a.want(`SELECT rule, reason FROM velosync_conflicts`, "weight column read_to: merge expression: malformed JSON")
 }
 
 func TestPolicy_refusedAtTrack(t *testing.T) {
