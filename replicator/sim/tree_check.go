@@ -67,8 +67,11 @@ func (d *device) neverBack(when string, key treeKey, row treeRow, rejected bool)
 	}
 	old, here := d.tree.rows[key]
 	if !here {
-		if d.tree.know[key].has(l.id) {
-			w.fail("%s, %s: row %s is %v again, which this device has deleted", d, when, key, row)
+		// A delete that had not seen the version may give way, and the version stands again.
+		for _, o := range w.forest.leaves {
+			if o.gone && o.key == key && d.tree.know[key].has(o.id) && o.known.has(l.id) {
+				w.fail("%s, %s: row %s is %v again, which a delete had seen that this device knows", d, when, key, row)
+			}
 		}
 		return
 	}
