@@ -222,9 +222,13 @@ func (s *space) beginPull(id change.DeviceID, horizon change.Seq) {
 }
 
 // offers reports whether the device is better off with a snapshot: it has nothing, or all
-// that it has is to be compared, and there is much.
+// that it has is to be compared, and there is much that it did not write itself.
 func (g *page) offers() bool {
-	return g.first && (g.full || g.seen == 0) && g.live >= int64(g.space.engine.o.SnapshotRows)
+	rows := g.live
+	if !g.full {
+		rows -= int64(g.device.lsn) // it wrote no more rows than that
+	}
+	return g.first && (g.full || g.seen == 0) && rows >= int64(g.space.engine.o.SnapshotRows)
 }
 
 // offer is a first page of nothing. A device that takes no snapshot goes on from its

@@ -59,6 +59,16 @@ func testSnapshot(t *testing.T, c Config) {
 		}
 		return rows
 	}
+	t.Run("who wrote the rows is not offered them", func(t *testing.T) {
+		m := newMaster(t, c, store.Options{SnapshotRows: 12})
+		a, b := newClient(t, m.space, 1, notesTables(t)), newClient(t, m.space, 2, notesTables(t))
+		if first := a.push(many(20)...); first.To == 0 || !first.Done {
+			t.Errorf("answer %+v to the device that wrote all rows, want a pull of nothing", first)
+		}
+		if first := b.push(put("notes", "x", note("t", "b"))); first.To != 0 || first.Done {
+			t.Errorf("answer %+v to another device, want the offer of a snapshot", first)
+		}
+	})
 	t.Run("a new device gets all rows in pages, the same each time", func(t *testing.T) {
 		m := newMaster(t, c, store.Options{PageRows: 4, SnapshotRows: 12})
 		all := tables(t, notes+`; CREATE TABLE pairs (x INT NOT NULL, y BLOB NOT NULL, z ANY, PRIMARY KEY (x, y)) WITHOUT ROWID; CREATE TABLE tags (name TEXT PRIMARY KEY NOT NULL)`, nil)
