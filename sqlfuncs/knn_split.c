@@ -12,8 +12,9 @@
 #include "kernels.h"
 #include "knn_fold.h"
 
-#define NEAR_LISTS 64      /* whose rows are asked whether a new list is nearer to them */
-#define NEAR_DOUBT 1.0f  /* standard deviations of an estimate for which the answer is yes */
+#define MEANS_ROWS 2048 /* of a list, from which its halves are found */
+#define NEAR_LISTS 64   /* whose rows are asked whether a new list is nearer to them */
+#define NEAR_DOUBT 1.0f /* standard deviations of an estimate for which the answer is yes */
 
 /* make_changed puts the row of an id on the list of changed rows. */
 static int make_changed(knn_index *x, sqlite3_int64 id) {
@@ -121,7 +122,6 @@ static int read_row(knn_index *x, sqlite3_int64 id, float *v, int *found) {
 
 /* find_halves places two centroids, c and c + padded, among the vectors of a list, of which it reads
  * no more than MEANS_ROWS. *done is 0 where these are too much alike. */
-#define MEANS_ROWS 2048
 static int find_halves(knn_index *x, const knn_codes *codes, float *c, int *done) {
   size_t padded = x->padded, most = codes->n < MEANS_ROWS ? (size_t)codes->n : MEANS_ROWS, n = 0, left = 0;
   float *v = sqlite3_malloc64((most * padded + KNN_MEANS_WORK(2, padded)) * sizeof *v);

@@ -37,26 +37,7 @@ func packElements(blocks []change.Block) [][]byte {
 
 // unpackElements reads what packElements wrote into the steps of blocks.
 func unpackElements(d *reader, blocks []change.Block, packed [][]byte) error {
-	if len(packed) == 0 {
-		return nil
-	}
-	if len(packed) != len(blocks) {
-		return bad("%d lists of elements for %d blocks", len(packed), len(blocks))
-	}
-	for i, p := range packed {
-		if len(p) == 0 {
-			continue
-		}
-		d.b = p
-		err := d.elements(blocks[i].Stamps)
-		if err == nil {
-			err = d.end()
-		}
-		if err != nil {
-			return inBlock(err, i)
-		}
-	}
-	return nil
+	return unpackLists(d, "elements", blocks, packed, func(b *change.Block) error { return d.elements(b.Stamps) })
 }
 
 func (d *reader) elements(stamps []change.EditStamp) error {

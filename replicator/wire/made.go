@@ -39,26 +39,13 @@ func packMade(blocks []change.Block) [][]byte {
 
 // unpackMade reads what packMade wrote into the stamps of blocks.
 func unpackMade(d *reader, blocks []change.Block, packed [][]byte) error {
-	if len(packed) == 0 {
-		return nil
-	}
-	if len(packed) != len(blocks) {
-		return bad("%d lists of rows made for %d blocks", len(packed), len(blocks))
-	}
-	for i, b := range packed {
-		if len(b) == 0 {
-			continue
-		}
-		d.b = b
-		distances, err := d.ints(len(blocks[i].Stamps))
-		if err == nil {
-			err = d.end()
-		}
+	return unpackLists(d, "rows made", blocks, packed, func(b *change.Block) error {
+		distances, err := d.ints(len(b.Stamps))
 		if err != nil {
-			return inBlock(err, i)
+			return err
 		}
 		for j, distance := range distances {
-			s := &blocks[i].Stamps[j]
+			s := &b.Stamps[j]
 			if distance == -1 {
 				continue
 			}
@@ -66,9 +53,34 @@ func unpackMade(d *reader, blocks []change.Block, packed [][]byte) error {
 				distance = -2 - distance
 			}
 			if distance >= int64(s.LSN) {
-				return inBlock(badRow(j, "the row was made %d before lsn %d", distance, s.LSN), i)
+				return badRow(j, "the row was made %d before lsn %d", distance, s.LSN)
 			}
 			s.Made = s.LSN - change.LSN(distance)
+		}
+		return nil
+	})
+}
+
+// unpackLists reads lists that stand beside the blocks, one for each, empty where a block has
+// none: read takes the list that d then holds, to its end. Without any there are none.
+func unpackLists(d *reader, what string, blocks []change.Block, packed [][]byte, read func(*change.Block) error) error {
+	if len(packed) == 0 {
+		return nil
+	}
+	if len(packed) != len(blocks) {
+		return bad("%d lists of %s for %d blocks", len(packed), what, len(blocks))
+	}
+	for i, list := range packed {
+		if len(list) == 0 {
+			continue
+		}
+		d.b = list
+		err := read(&blocks[i])
+		if err == nil {
+			err = d.end()
+		}
+		if err != nil {
+			return inBlock(err, i)
 		}
 	}
 	return nil

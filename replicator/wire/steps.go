@@ -44,31 +44,17 @@ func packSteps(blocks []change.Block) [][]byte {
 
 // unpackSteps reads what packSteps wrote into the stamps of blocks.
 func unpackSteps(d *reader, blocks []change.Block, packed [][]byte) error {
-	if len(packed) == 0 {
-		return nil
-	}
-	if len(packed) != len(blocks) {
-		return bad("%d lists of steps for %d blocks", len(packed), len(blocks))
-	}
-	for i, p := range packed {
-		if len(p) == 0 {
-			continue
+	return unpackLists(d, "steps", blocks, packed, func(b *change.Block) error {
+		if err := d.steps(b.Stamps); err != nil {
+			return err
 		}
-		d.b = p
-		err := d.steps(blocks[i].Stamps)
-		if err == nil {
-			err = d.end()
-		}
-		if err != nil {
-			return inBlock(err, i)
-		}
-		for j := range blocks[i].Stamps {
-			if err := checkSteps(&blocks[i], j); err != nil {
-				return inBlock(err, i)
+		for j := range b.Stamps {
+			if err := checkSteps(b, j); err != nil {
+				return err
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (d *reader) steps(stamps []change.EditStamp) error {
