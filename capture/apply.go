@@ -920,8 +920,8 @@ func (a *applier) pruneRows(through int64) error {
 				_, err = d.c.Exec(`DELETE FROM _velosync_wal WHERE lsn = ?`, r.lsn)
 			}
 		case a.r.held[r.key]: // not shipped: logged again, behind what the master has applied
-			_, err = d.c.Exec(`INSERT INTO _velosync_wal(tbl, op, pk, cols, seen, at, weight)
-				SELECT tbl, op, pk, cols, seen, at, weight FROM _velosync_wal WHERE lsn = ? AND op <> 'X'`, r.lsn)
+			_, err = d.c.Exec(`INSERT INTO _velosync_wal(tbl, op, pk, cols, seen, at, weight, steps, sets)
+				SELECT tbl, op, pk, cols, seen, at, weight, steps, sets FROM _velosync_wal WHERE lsn = ? AND op <> 'X'`, r.lsn)
 			if err == nil {
 				_, err = d.c.Exec(`DELETE FROM _velosync_wal WHERE lsn = ?`, r.lsn)
 			}
