@@ -4,6 +4,7 @@ const (
 	compactGo = "capture/compact.go"
 	roundGo   = "capture/round.go"
 	applyGo   = "capture/apply.go"
+	pruneGo   = "capture/prune.go"
 )
 
 // logging breaks triggers, compaction, the push and its fence.
@@ -65,7 +66,7 @@ var logging = []mutant{
 	broken("the log and the rows are read at different moments", roundGo,
 		"row, err := d.readRow(t, e, s.back)",
 		"_ = d.c.Script(\"ROLLBACK; BEGIN\")\n\t\trow, err := d.readRow(t, e, s.back)"),
-	broken("a row too large to send is forgotten", applyGo,
+	broken("a row too large to send is forgotten", pruneGo,
 		"if len(a.later) > 0 || len(a.notices) > 0 || len(a.r.held) > 0 {",
 		"if len(a.later) > 0 || len(a.notices) > 0 {").by("-run TestParts_heldRow ./capture"),
 }
@@ -99,13 +100,13 @@ var applying = []mutant{
 	broken("a later page that brings the row leaves the delete's mark", applyGo,
 		"if a.laid[row.key] != nil { // a page",
 		"if false { // a page").by("-run TestFinish_rowUnderPendingAfterDelete ./capture"),
-	broken("what was acknowledged leaves the log though a later mutation hides it", applyGo,
+	broken("what was acknowledged leaves the log though a later mutation hides it", pruneGo,
 		"case pending:\n\t\t\tif narrow",
 		"case pending && r.lsn == newest:\n\t\t\tif narrow"),
-	broken("an acknowledged mutation is not narrowed to what is hidden", applyGo,
+	broken("an acknowledged mutation is not narrowed to what is hidden", pruneGo,
 		"if narrow := r.cols & later.cols; narrow != r.cols {",
 		"if narrow := r.cols | later.cols&0; narrow != r.cols {"),
-	broken("lsns are given again", applyGo,
+	broken("lsns are given again", pruneGo,
 		"if _, err := d.c.Exec(`UPDATE _velosync_wal SET op = 'X', cols = 0, weight = NULL, sets = NULL WHERE lsn = ? AND lsn <= ? AND op <> 'X'`, top, through); err != nil {",
 		"if _, err := d.c.Exec(`DELETE FROM _velosync_wal WHERE lsn = ? AND lsn <= ?`, top, through); err != nil {"),
 	broken("page-head: a pull counts as complete at the head of its first page", applyGo,
@@ -126,7 +127,7 @@ var applying = []mutant{
 	broken("rows that exchange unique values are parked", applyGo,
 		"steps := []func() error{a.exchange, ",
 		"a.retry, a.waiting = nil, nil\n\tsteps := []func() error{a.exchange, "),
-	broken("again: a pulled row that meets one written since is parked at once", applyGo,
+	broken("again: a pulled row that meets one written since is parked at once", "capture/exchange.go",
 		"case len(a.later) > 0 && !a.park:",
 		"case false:").by("-run TestFinish_constraintMeetsNewerRow ./capture"),
 	broken("foreign keys act while a batch is applied", applyGo,

@@ -2,6 +2,7 @@ package main
 
 const (
 	storeApplyGo = "masterd/store/apply.go"
+	rowWriteGo   = "masterd/store/rowwrite.go"
 	feedGo       = "masterd/store/feed.go"
 	syncGo       = "masterd/store/sync.go"
 	reconcileGo  = "capture/reconcile.go"
@@ -9,13 +10,13 @@ const (
 
 // serving breaks what the master applies, keeps and sends.
 var serving = []mutant{
-	broken("what merges into a deleted row is dropped", storeApplyGo,
+	broken("what merges into a deleted row is dropped", rowWriteGo,
 		"if w.out.Take != 0 || len(w.out.Took) > 0 {",
 		"if false {"),
-	broken("an edit is applied, but its dots are not kept", storeApplyGo,
+	broken("an edit is applied, but its dots are not kept", rowWriteGo,
 		"dots := appendDots(make([]byte, 0, 32), is, w)",
 		"dots := appendDots(make([]byte, 0, 32), is, w)\n\tif was != nil {\n\t\tdots = appendDots(nil, &change.Row{Regs: was.Regs, Tombs: is.Tombs, Back: is.Back, Feed: is.Feed}, w)\n\t}"),
-	broken("a row stays at its old place in the feed", storeApplyGo,
+	broken("a row stays at its old place in the feed", rowWriteGo,
 		"updateRow, int64(is.Feed), w.edit.key",
 		"updateRow, int64(was.Feed), w.edit.key"),
 	broken("fixpoint: rejecting a row exposes no others", storeApplyGo,

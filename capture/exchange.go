@@ -1,0 +1,80 @@
+package capture
+
+import (
+	"fmt"
+
+	"github.com/velosync/velosync/capture/change"
+)
+
+// exchange writes the rows that met a UNIQUE constraint: rows of one batch may exchange
+// unique values, and SQLite refuses the exchange even in one statement. So all of them are
+// taken out, then put back. What still meets a constraint meets a row written since the
+// push, or a rule that only this file has.
+func (a *applier) exchange() error {
+	type whole struct {
+		*pulledRow
+		old, new []change.Value // all columns; old nil: there was no row
+	}
+	rows := make([]whole, 0, len(a.retry))
+	for _, r := range a.retry {
+		all := make([]int, len(r.t.d.Columns))
+		for i := range all {
+			all[i] = i
+		}
+		w := whole{pulledRow: r, new: make([]change.Value, len(all))}
+		key, err := change.SplitKey(r.key.value(), len(r.t.d.Key))
+		if err != nil {
+			return err
+		}
+		found, _, err := a.d.readColumns(r.t, r.key.value(), all, func(v []change.Value) {
+			w.old = append([]change.Value(nil), v...)
+			copy(w.new, v)
+		})
+		if err != nil {
+			return err
+		}
+		if !found && !r.all {
+			if err := a.keepPart(r, r.key.value()); err != nil {
+				return err
+			}
+			continue
+		}
+		for i, k := range r.t.d.Key {
+			w.new[k] = key[i]
+		}
+		for i, c := range r.cols {
+			w.new[c] = r.values[i]
+		}
+		rows = append(rows, w)
+	}
+	for _, w := range rows {
+		if _, err := a.d.deleteRow(w.t, w.key.value()); err != nil {
+			return fmt.Errorf("exchange row %v of %q: %w", w.key.value(), w.t.d.Name, err)
+		}
+	}
+	for _, w := range rows {
+		err := a.d.insertRow(w.t, w.new)
+		switch {
+		case err == nil:
+			a.foreign.after(w.t, w.key.value())
+			a.result.Rows++
+			if err := a.unpark(w.t, w.key, w.regs); err != nil {
+				return err
+			}
+			continue
+		case !isConstraint(err):
+			return fmt.Errorf("row %v of %q: %w", w.key.value(), w.t.d.Name, err)
+		case len(a.later) > 0 && !a.park:
+			return fmt.Errorf("row %v of %q: %v: %w", w.key.value(), w.t.d.Name, err, ErrAgain)
+		}
+		if e := a.parkRow(w.t, w.key.value(), w.regs, w.cols, w.values, "U", err); e != nil {
+			return e
+		}
+		if w.old != nil {
+			if err := a.d.insertRow(w.t, w.old); err != nil && !isConstraint(err) {
+				return err
+			}
+		}
+	}
+	return nil
+}
