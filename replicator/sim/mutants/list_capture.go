@@ -63,7 +63,7 @@ var logging = []mutant{
 	broken("a push's name is forgotten where its answer was lost", "replicator/round.go",
 		"if nothingApplied(err) {",
 		"if true {"),
-	broken("the log and the rows are read at different moments", roundGo,
+	broken("the log and the rows are read at different moments", "capture/part.go",
 		"row, err := d.readRow(t, e, s.back)",
 		"_ = d.c.Script(\"ROLLBACK; BEGIN\")\n\t\trow, err := d.readRow(t, e, s.back)"),
 	broken("a row too large to send is forgotten", pruneGo,
