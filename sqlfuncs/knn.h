@@ -1,12 +1,15 @@
 /* The index: a virtual table that answers nearest-neighbour queries over a table of the user.
  *
  * KNN.md says what it stores and how it searches. The files:
- *   knn.c         the virtual table: arguments, plans, cursors, commands
+ *   knn.c         the virtual table: arguments, commands; knn_plan.c plans, knn_cursor.c cursors
  *   knn_schema.c  the user's table, the index's own tables, triggers
+ *   knn_error.c   messages
  *   knn_store.c   statements, the lists in memory, codes to and from blobs
  *   knn_search.c  one search
+ *   knn_write.c   rows, codes and counts, for all that changes lists
  *   knn_fold.c    changes into the lists; knn_choose.c which lists; knn_split.c lists too long or too short
- *   knn_build.c   a whole index at once; knn_train.c its centroids, knn_tune.c its recall
+ *   knn_build.c   all lists at once; knn_train.c their centroids, knn_tune.c their recall
+ *   knn_maintain.c  a fold, a build or optimize, whichever the index needs
  *   knn_check.c   integrity-check
  *   knn_code.c    arithmetic of codes; knn_means.c of centroids
  *   knn_set.h     sets of ids */
@@ -136,6 +139,9 @@ __attribute__((format(printf, 3, 4))) int knn_fail(knn_index *x, int rc, const c
 
 /* knn_corrupt is knn_fail with SQLITE_CORRUPT_VTAB and a word on what to do. */
 __attribute__((format(printf, 2, 3))) int knn_corrupt(knn_index *x, const char *format, ...);
+
+/* knn_no_table says that the user's table is not there. */
+int knn_no_table(knn_index *x);
 
 /* ---- knn_schema.c ---- */
 
@@ -272,7 +278,7 @@ typedef struct knn_request {
 /* knn_search finds the k nearest rows, nearest first. knn_load has run. */
 int knn_search(knn_index *x, knn_request *q, knn_results *out);
 
-/* ---- knn_fold.c, knn_build.c ---- */
+/* ---- knn_maintain.c ---- */
 
 /* knn_fold moves up to most changed rows into the lists, and splits or dissolves up to lists of
  * these, whose rows are changed rows then. *left is set to 1 if there are some at the end.

@@ -6,7 +6,6 @@
 #include "knn_fold.h"
 
 #define BULK_BYTES 201326592 /* codes that a build holds in memory before it writes some out */
-#define ROUNDS 256           /* of splitting and dissolving, at most */
 #define GROW_LISTS 64        /* lists a search begins with where a large table has none */
 
 /* A bulk is all codes of a build, by list. */
@@ -119,7 +118,7 @@ int knn_build_lists(knn_index *x, sqlite3_int64 count) {
     rc = knn_train(x, count, k > KNN_MAX_LISTS / 2 ? KNN_MAX_LISTS / 2 : (int)k, 40);
     if (rc == SQLITE_OK && x->lists.n > 0) rc = fill(x, count);
     x->lists.loaded = 1;
-    for (int round = 0; round < ROUNDS && left && rc == SQLITE_OK && x->lists.n > 0; round++)
+    for (int round = 0; round < KNN_ROUNDS && left && rc == SQLITE_OK && x->lists.n > 0; round++)
       rc = knn_fold_lists(x, INT64_MAX, 64, &left); /* where the sample did not show how long lists get */
     if (rc == SQLITE_OK && x->lists.n > 0) rc = knn_tune(x);
   }
@@ -149,52 +148,3 @@ int knn_grow(knn_index *x) {
   sqlite3_free(keys), sqlite3_free(set);
   return rc == SQLITE_OK ? knn_save_meta(x) : rc;
 }
-
-int knn_build(knn_index *x) {
-  sqlite3_int64 count;
-  x->folding = 1;
-  knn_free_lists(&x->lists);
-  x->meta.seed = (sqlite3_int64)(knn_random(&x->random) >> 1);
-  x->meta.dims = 0;
-  x->padded = 0;
-  int rc = knn_use_dims(x, x->fixed_dims);
-  if (rc == SQLITE_OK) rc = knn_number(x, KNN_BASE_COUNT, &count);
-  if (rc == SQLITE_OK) rc = knn_build_lists(x, count);
-  if (rc != SQLITE_OK) x->lists.loaded = 0;
-  x->folding = 0;
-  return rc;
-}
-
-int knn_ghosts(knn_index *x) {
-  char *same = sqlite3_mprintf(""), *keys = sqlite3_mprintf("");
-  for (int i = 0; i < x->keys && same != NULL && keys != NULL; i++) {
-    const char *own = x->rowid_key ? "id" : NULL;
-    char *k = own != NULL ? sqlite3_mprintf("r.id") : sqlite3_mprintf("r.k%d", i);
-    char *s = k == NULL ? NULL : sqlite3_mprintf("%s%sb.\"%w\" = %s", same, i == 0 ? "" : " AND ", x->key[i], k);
-    char *l = k == NULL ? NULL : sqlite3_mprintf("%s%s%s", keys, i == 0 ? "" : ", ", k);
-    sqlite3_free(k), sqlite3_free(same), sqlite3_free(keys);
-    same = s, keys = l;
-  }
-  int rc = same == NULL || keys == NULL ? SQLITE_NOMEM
-      : knn_exec(x, sqlite3_mprintf("INSERT OR IGNORE INTO \"%w\".\"%w_dirty\" SELECT %s FROM \"%w\".\"%w_rows\" r "
-                                    "WHERE NOT EXISTS (SELECT 1 FROM \"%w\".\"%w\" b WHERE %s)",
-                                    x->schema, x->name, keys, x->schema, x->name, x->schema, x->table, same));
-  sqlite3_free(same), sqlite3_free(keys);
-  return rc;
-}
-
-int knn_optimize(knn_index *x) {
-  int left = 1, rc = SQLITE_OK;
-  sqlite3_int64 count = 0;
-  if ((rc = knn_load(x)) == SQLITE_OK && x->lists.n == 0) {
-    rc = knn_number(x, KNN_BASE_COUNT, &count);
-    return rc == SQLITE_OK && count >= x->lists_from ? knn_build(x) : rc == SQLITE_OK ? knn_fold(x, 1, 1, &left) : rc;
-  }
-  if (rc == SQLITE_OK) rc = knn_ghosts(x);
-  /* Each round may split or dissolve lists, whose rows the next one folds. */
-  for (int round = 0; round < ROUNDS && left && rc == SQLITE_OK; round++) rc = knn_fold(x, INT64_MAX, 64, &left);
-  if (rc != SQLITE_OK || x->lists.n == 0) return rc;
-  if ((rc = knn_tune(x)) != SQLITE_OK) return rc;
-  return knn_save_meta(x);
-}
-

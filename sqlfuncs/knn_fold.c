@@ -1,93 +1,13 @@
 /* Changed rows into the lists, a piece at a time; knn_split.c keeps the lists at their proper sizes. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "knn_fold.h"
 
-/* run executes a statement without result. */
-int knn_run(knn_index *x, sqlite3_stmt *s) { return knn_done(x, s, sqlite3_step(s)); }
-
-/* number reads the integer that a statement without arguments yields. */
-int knn_number(knn_index *x, enum knn_statement which, sqlite3_int64 *out) {
-  sqlite3_stmt *s;
-  int rc = knn_prepare(x, which, &s);
-  if (rc != SQLITE_OK) return rc;
-  int step = sqlite3_step(s);
-  *out = step == SQLITE_ROW ? sqlite3_column_int64(s, 0) : 0;
-  return knn_done(x, s, step);
-}
-
-int knn_write_row(knn_index *x, sqlite3_int64 id, int a, int b, sqlite3_value *const *key) {
-  sqlite3_stmt *s;
-  int rc = knn_prepare(x, KNN_ROW_WRITE, &s);
-  if (rc != SQLITE_OK) return rc;
-  sqlite3_bind_int64(s, 1, id);
-  sqlite3_bind_int64(s, 2, a);
-  if (b != 0) sqlite3_bind_int64(s, 3, b);
-  for (int i = 0; i < x->keys && !x->rowid_key; i++) sqlite3_bind_value(s, 4 + i, key[i]);
-  return knn_run(x, s);
-}
-
-int knn_write_count(knn_index *x, int at) {
-  sqlite3_stmt *s;
-  int rc = knn_prepare(x, KNN_LIST_COUNT, &s);
-  if (rc != SQLITE_OK) return rc;
-  sqlite3_bind_int64(s, 1, x->lists.id[at]);
-  sqlite3_bind_int64(s, 2, x->lists.rows[at]);
-  sqlite3_bind_double(s, 3, x->lists.spread[at]);
-  return knn_run(x, s);
-}
-
-/* ---- codes ---- */
-
-/* append codes v into c. Returns |r|^2 in *square. */
-int knn_append(knn_index *x, knn_codes *c, sqlite3_int64 id, const float *v, const float *centroid, float *work, float *square) {
-  int rc = knn_codes_grow(x, c, c->n + 1);
-  if (rc != SQLITE_OK) return rc;
-  knn_factors f;
-  knn_encode(c->code + (size_t)c->n * x->padded / 2, &f, v, centroid, x->padded, work);
-  c->id[c->n] = id;
-  c->scale[c->n] = f.scale;
-  c->offset[c->n] = knn_offset(x, &f);
-  *square = f.square;
-  c->n++;
-  return SQLITE_OK;
-}
-
-/* ---- folding ---- */
-
 static int by_list(const void *a, const void *b) {
   const knn_move *m = a, *n = b;
   if (m->list != n->list) return m->list < n->list ? -1 : 1;
   return (m->row >= 0) - (n->row >= 0); /* out before in */
-}
-
-void knn_chunk_clear(knn_chunk *c) {
-  for (int i = 0; i < c->n; i++)
-    for (int j = 0; j < KNN_MAX_KEYS; j++) sqlite3_value_free(c->key[i][j]);
-  c->n = c->n_moves = 0;
-}
-
-void knn_chunk_free(knn_chunk *c) {
-  if (c == NULL) return;
-  knn_chunk_clear(c);
-  knn_codes_free(&c->codes);
-  sqlite3_free(c->vector), sqlite3_free(c->centroid), sqlite3_free(c->work);
-  sqlite3_free(c);
-}
-
-int knn_chunk_make(knn_index *x, knn_chunk **out) {
-  knn_chunk *c = *out = sqlite3_malloc64(sizeof *c);
-  if (c == NULL) return SQLITE_NOMEM;
-  memset(c, 0, sizeof *c);
-  c->vector = sqlite3_malloc64(KNN_CHUNK * x->padded * sizeof(float));
-  c->centroid = sqlite3_malloc64(x->padded * sizeof(float));
-  c->work = sqlite3_malloc64(2 * x->padded * sizeof(float));
-  if (c->vector != NULL && c->centroid != NULL && c->work != NULL) return SQLITE_OK;
-  knn_chunk_free(c);
-  *out = NULL;
-  return SQLITE_NOMEM;
 }
 
 /* take_changed reads up to most changed rows into c. */
@@ -178,14 +98,6 @@ static int move_list(knn_index *x, knn_chunk *c, const knn_move *m, int n) {
   return rc == SQLITE_OK ? knn_write_count(x, at) : rc;
 }
 
-/* knn_go_on is the question of knn_means: has the application interrupted? */
-int knn_go_on(void *arg) {
-  knn_index *x = arg;
-  sqlite3_stmt *s;
-  int rc = knn_prepare(x, KNN_SCHEMA_VERSION, &s);
-  return rc == SQLITE_OK ? knn_run(x, s) : rc;
-}
-
 /* fold_chunk folds up to most <= KNN_CHUNK changed rows; *n is how many there were. */
 static int fold_chunk(knn_index *x, knn_chunk *c, knn_chooser *h, int most, int *n) {
   int rc = take_changed(x, c, most);
@@ -210,22 +122,6 @@ static int fold_chunk(knn_index *x, knn_chunk *c, knn_chooser *h, int most, int 
     rc = move_list(x, c, c->moves + i, j - i);
   }
   return rc;
-}
-
-/* clear_tables empties the index's own tables, but not the list of changed rows. */
-int knn_clear_tables(knn_index *x) {
-  static const char *const tables[] = {"lists", "codes", "rows"};
-  int rc = SQLITE_OK;
-  for (int i = 0; i < 3 && rc == SQLITE_OK; i++)
-    rc = knn_exec(x, sqlite3_mprintf("DELETE FROM \"%w\".\"%w_%s\"", x->schema, x->name, tables[i]));
-  x->lists.n = 0;
-  x->meta.rows = 0;
-  x->meta.levels = 0;
-  return rc;
-}
-
-int knn_forget_changed(knn_index *x) {
-  return knn_exec(x, sqlite3_mprintf("DELETE FROM \"%w\".\"%w_dirty\"", x->schema, x->name));
 }
 
 int knn_fold_lists(knn_index *x, sqlite3_int64 most, int lists, int *left) {
@@ -256,43 +152,4 @@ int knn_fold_lists(knn_index *x, sqlite3_int64 most, int lists, int *left) {
   knn_chooser_free(h);
   knn_chunk_free(c);
   return rc == SQLITE_OK && moved + changed > 0 ? knn_save_meta(x) : rc;
-}
-
-int knn_fold(knn_index *x, sqlite3_int64 most, int lists, int *left) {
-  x->folding = 1;
-  sqlite3_int64 count = 0;
-  *left = 0;
-  int rc = knn_load(x);
-  if (rc == SQLITE_OK && x->lists.n > 0 && x->meta.rows >= x->lists_from / 4) {
-    rc = knn_fold_lists(x, most, lists, left);
-  } else if (rc == SQLITE_OK && (rc = knn_number(x, KNN_BASE_COUNT, &count)) == SQLITE_OK) {
-    if (count >= 2 * x->lists_from && x->lists.n == 0)
-      rc = knn_grow(x); /* too many to build in passing */
-    else if (count >= x->lists_from && x->lists.n == 0)
-      rc = knn_build_lists(x, count);
-    else if (x->lists.n > 0 && count >= x->lists_from / 4)
-      rc = knn_fold_lists(x, most, lists, left); /* lists that are being filled */
-    else if ((rc = knn_clear_tables(x)) == SQLITE_OK && (rc = knn_forget_changed(x)) == SQLITE_OK)
-      rc = knn_save_meta(x); /* few rows: a search reads the table */
-  }
-  if (rc != SQLITE_OK) x->lists.loaded = 0;
-  x->folding = 0;
-  return rc;
-}
-
-int knn_atomic(knn_index *x, int (*f)(knn_index *, void *), void *arg) {
-  int rc = sqlite3_exec(x->db, "SAVEPOINT velosync_knn", NULL, NULL, NULL);
-  if (rc != SQLITE_OK) return rc;
-  rc = f(x, arg);
-  if (rc != SQLITE_OK) {
-    sqlite3_exec(x->db, "ROLLBACK TO velosync_knn", NULL, NULL, NULL);
-    x->lists.loaded = 0;
-  }
-  int end = sqlite3_exec(x->db, "RELEASE velosync_knn", NULL, NULL, NULL);
-  if (end != SQLITE_OK) { /* the commit did not work: busy, or the disk is full */
-    sqlite3_exec(x->db, "ROLLBACK TO velosync_knn", NULL, NULL, NULL);
-    sqlite3_exec(x->db, "RELEASE velosync_knn", NULL, NULL, NULL);
-    x->lists.loaded = 0;
-  }
-  return rc == SQLITE_OK ? end : rc;
 }

@@ -1,30 +1,7 @@
 /* The user's table, the index's own tables, and the triggers between them. */
-#include <stdarg.h>
 #include <string.h>
 
 #include "knn.h"
-
-int knn_fail(knn_index *x, int rc, const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  char *text = sqlite3_vmprintf(format, args);
-  va_end(args);
-  sqlite3_free(x->base.zErrMsg);
-  x->base.zErrMsg = text == NULL ? NULL : sqlite3_mprintf("%s: %s", x->name, text);
-  sqlite3_free(text);
-  return rc;
-}
-
-int knn_corrupt(knn_index *x, const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  char *text = sqlite3_vmprintf(format, args);
-  va_end(args);
-  int rc = knn_fail(x, SQLITE_CORRUPT_VTAB, "the index is damaged: %s; INSERT INTO %s(%s) VALUES('rebuild') mends it",
-                    text == NULL ? "" : text, x->name, x->name);
-  sqlite3_free(text);
-  return rc;
-}
 
 int knn_exec(knn_index *x, char *sql) {
   if (sql == NULL) return SQLITE_NOMEM;
