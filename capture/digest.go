@@ -19,9 +19,10 @@ const digestBytes = 4 << 20
 //
 //	g, err := d.Digest(256)
 //	pull := … // the answer to g.Request(name, now)
-//	divergence, err := g.Finish(pull)
+//	compared, err := g.Finish(pull)
 type Digest struct {
 	d      *Device
+	pass   *Pass // that it is a part of; nil: the file says where it goes on
 	at     State
 	schema [32]byte
 	epochs []change.Epoch
@@ -29,25 +30,85 @@ type Digest struct {
 	r      change.RangeDigest
 }
 
-// A Divergence is what differed from the master's of a range of keys. The zero value says
-// that nothing did.
-type Divergence struct {
+// Compared is what came of comparing a range of one table's keys.
+type Compared struct {
 	Table     string
 	After, To change.Value // as in change.RangeDigest
-	Rows      int          // which were healed; what was here is in velosync_conflicts
+	Rows      int          // here, that were compared
+	Waiting   int          // rows of the table that are left out: edits of them wait
+	Unknown   bool         // the master could not tell, and nothing was compared
+	Differed  int          // rows that are not what the master has
+	Healed    int          // of these became it; what was here is in velosync_conflicts
 }
 
-// Digest reads the next range, of at most so many rows. It returns nil where there is
-// nothing to compare: no table is tracked, too much is pending, or a restored master is to
-// be pulled from first.
+// An UncomparedError says why rows can't be compared with the master now. The next round may
+// mend that.
+type UncomparedError struct {
+	Table  string // empty: all of them
+	Reason string
+}
+
+func (e *UncomparedError) Error() string {
+	if e.Table == "" {
+		return "rows can't be compared with the master now: " + e.Reason
+	}
+	return fmt.Sprintf("rows of %q can't be compared with the master now: %s", e.Table, e.Reason)
+}
+
+// A HealError says that rows differ from the master's and stay what they are: this file does
+// not take the master's.
+type HealError struct {
+	Table string
+	Err   error
+}
+
+func (e *HealError) Error() string { return fmt.Sprintf("heal rows of %q: %v", e.Table, e.Err) }
+
+// Unwrap returns what SQLite says, for one.
+func (e *HealError) Unwrap() error { return e.Err }
+
+// Digest reads the next range, of at most so many rows, behind the one that Finish was called
+// for last. It returns nil where there is nothing to compare: no table is tracked, too much
+// is pending, or a restored master is to be pulled from first.
 func (d *Device) Digest(rows int) (*Digest, error) {
 	if err := d.digestTable(); err != nil {
 		return nil, fmt.Errorf("compare a range with the master: %w", err)
 	}
 	g := &Digest{d: d}
-	err := d.c.ReadTx(func() (err error) {
+	err := g.begin(rows, func() (t *table, after change.Value, err error) {
+		var tbl int64
+		if _, err := d.c.Row(`SELECT tbl, pk FROM _velosync_digest`, nil, &tbl, &after); err != nil || len(d.tables) == 0 {
+			return nil, nil, err
+		}
+		if t := d.tableByID(tbl); t != nil {
+			return t, after, nil
+		}
+		return d.tables[0], nil, nil
+	})
+	var not *UncomparedError
+	switch {
+	case errors.As(err, &not) && not.Table != "": // the other tables are not to wait for it
+		return nil, g.next(nil)
+	case errors.As(err, &not):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("compare a range with the master: %w", err)
+	case g.t == nil:
+		return nil, nil
+	}
+	return g, nil
+}
+
+// begin reads the range that where names, the key before it with it; where may name no table.
+func (g *Digest) begin(rows int, where func() (*table, change.Value, error)) error {
+	d := g.d
+	return d.c.ReadTx(func() (err error) {
 		tables, err := d.Tables()
-		if err != nil || len(tables) == 0 {
+		if err != nil {
+			return err
+		}
+		t, after, err := where()
+		if err != nil || t == nil {
 			return err
 		}
 		g.schema = tables.Digest()
@@ -55,39 +116,38 @@ func (d *Device) Digest(rows int) (*Digest, error) {
 			return err
 		}
 		// What no trigger has logged is no rot, nor is a column that the next pull will fill.
-		if watched, err := d.watched(); err != nil || !watched {
+		if watched, err := d.watched(); err != nil {
 			return err
+		} else if !watched {
+			return &UncomparedError{Reason: "triggers are missing or stale, and writes may not be logged"}
 		}
 		if fresh, err := d.fresh(g.at.Seen); err == ErrMoved || len(fresh) > 0 {
-			return nil
+			return &UncomparedError{Reason: "columns are new here, and wait for a pull to fill them"}
 		} else if err != nil {
 			return err
 		}
 		var was int64
-		if _, err := d.c.Row(`SELECT was FROM _velosync_sync`, nil, &was); err != nil || was != 0 {
+		if _, err := d.c.Row(`SELECT was FROM _velosync_sync`, nil, &was); err != nil {
 			return err
+		}
+		if was != 0 {
+			return &UncomparedError{Reason: "the master was restored from an older copy, and nothing has been pulled since"}
 		}
 		if g.epochs, err = d.epochs(); err != nil {
 			return err
 		}
-		var tbl int64
-		if _, err := d.c.Row(`SELECT tbl, pk FROM _velosync_digest`, nil, &tbl, &g.r.After); err != nil {
-			return err
-		}
-		at := slices.IndexFunc(d.tables, func(t *table) bool { return t.id == tbl })
-		if at < 0 {
-			at, g.r.After = 0, nil
-		}
-		g.r.Table = at
-		return g.read(d.tables[at], rows)
+		g.t, g.r.After = t, after
+		g.r.Table = slices.Index(d.tables, t)
+		return g.read(rows)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("compare a range with the master: %w", err)
+}
+
+// tableByID returns a tracked table, nil where there is none of that id.
+func (d *Device) tableByID(id int64) *table {
+	if at := slices.IndexFunc(d.tables, func(t *table) bool { return t.id == id }); at >= 0 {
+		return d.tables[at]
 	}
-	if g.t == nil {
-		return nil, nil
-	}
-	return g, nil
+	return nil
 }
 
 // digestTable makes the table that says how far the comparison is.
@@ -101,11 +161,14 @@ func (d *Device) digestTable() error {
 }
 
 // read reads the range.
-func (g *Digest) read(t *table, limit int) error {
-	d := g.d
+func (g *Digest) read(limit int) error {
+	d, t := g.d, g.t
 	waits, err := d.waiting(t)
-	if err != nil || len(waits) > change.MostExcept {
+	if err != nil {
 		return err
+	}
+	if len(waits) > change.MostExcept {
+		return &UncomparedError{t.d.Name, fmt.Sprintf("%d rows have edits that wait, at most %d can be left out", len(waits), change.MostExcept)}
 	}
 	for k := range waits {
 		g.r.Except = append(g.r.Except, k.value())
@@ -136,7 +199,6 @@ func (g *Digest) read(t *table, limit int) error {
 	if err != nil && err != errStopped {
 		return err
 	}
-	g.t = t
 	return nil
 }
 
@@ -166,41 +228,52 @@ func (g *Digest) Request(name change.Name, now int64) *change.Push {
 
 // Finish takes the master's answer. Rows that differ, have nothing pending and did not
 // change on the master since become the master's, in one transaction. With ErrMoved a round
-// came between, and nothing was done.
-func (g *Digest) Finish(pull *change.Pull) (Divergence, error) {
-	d := g.d
-	to := g.r.To
-	var found Divergence
+// came between, and nothing was done; with a *HealError this file does not take the master's.
+func (g *Digest) Finish(pull *change.Pull) (Compared, error) {
+	found := Compared{Table: g.t.d.Name, After: g.r.After, To: g.r.To, Rows: int(g.r.Rows), Waiting: len(g.r.Except)}
 	var failed error
-	if pull.Digest == change.RangeDiffers {
-		h := healing{Digest: g, to: to}
-		failed = h.run(pull)
-		if errors.Is(failed, ErrMoved) {
-			return found, ErrMoved
+	switch pull.Digest {
+	case change.RangeUnknown:
+		found.Rows, found.Unknown = 0, true
+		if g.pass != nil { // which says what becomes of it
+			return found, nil
 		}
-		to = h.to
-		found = Divergence{Table: g.t.d.Name, After: g.r.After, To: to, Rows: h.rows}
-		if h.rows == 0 && failed == nil {
-			found = Divergence{}
+		return found, g.next(nil)
+	case change.RangeDiffers:
+		h := healing{Digest: g, to: g.r.To}
+		err := h.run(pull)
+		if errors.Is(err, ErrMoved) {
+			return Compared{}, ErrMoved
+		}
+		found.To, found.Rows, found.Differed, found.Healed = h.to, h.rows, h.differ, h.differ
+		if err != nil {
+			found.Healed, failed = 0, &HealError{g.t.d.Name, err}
 		}
 	}
 	// Also where it failed: other ranges are not to wait for this one.
-	next := g.t.id
-	if to == nil || pull.Digest == change.RangeUnknown {
-		next, to = d.tables[(g.r.Table+1)%len(d.tables)].id, nil
+	return found, errors.Join(failed, g.next(found.To))
+}
+
+// next notes that the table is compared up to a key, nil for all of it.
+func (g *Digest) next(to change.Value) error {
+	if g.pass != nil {
+		g.pass.next(g.t.id, to)
+		return nil
 	}
-	_, err := d.c.Exec(`INSERT OR REPLACE INTO _velosync_digest(id, tbl, pk) VALUES (1, ?, ?)`, next, to)
-	if failed != nil {
-		failed = fmt.Errorf("heal rows of %q: %w", g.t.d.Name, failed)
+	d, id := g.d, g.t.id
+	if to == nil && len(d.tables) > 0 { // none: the last one was untracked meanwhile
+		id = d.tables[(g.r.Table+1)%len(d.tables)].id
 	}
-	return found, errors.Join(failed, err)
+	_, err := d.c.Exec(`INSERT OR REPLACE INTO _velosync_digest(id, tbl, pk) VALUES (1, ?, ?)`, id, to)
+	return err
 }
 
 // A healing puts the master's rows in the place of those that differ.
 type healing struct {
 	*Digest
 	to     change.Value
-	rows   int
+	rows   int // of the range that are here and may be compared
+	differ int
 	cols   []int
 	skip   map[rowKey]bool
 	theirs map[rowKey][]change.Value
@@ -305,7 +378,11 @@ func (h *healing) heal() error {
 		k := keyFor(t.id, v[0])
 		here[k] = true
 		theirs, found := h.theirs[k]
-		if !h.skip[k] && (!found || prints.OfRow(v[0], v[1:]) != prints.OfRow(v[0], theirs)) {
+		if h.skip[k] {
+			return nil
+		}
+		h.rows++
+		if !found || prints.OfRow(v[0], v[1:]) != prints.OfRow(v[0], theirs) {
 			differ = append(differ, row{v[0], slices.Clone(v[1:])})
 		}
 		return nil
@@ -318,7 +395,7 @@ func (h *healing) heal() error {
 			differ = append(differ, row{key: k})
 		}
 	}
-	if len(differ) == 0 {
+	if h.differ = len(differ); h.differ == 0 {
 		return nil
 	}
 	if _, err := d.c.Exec(`UPDATE _velosync_state SET applying = 1`); err != nil {
@@ -349,7 +426,6 @@ func (h *healing) heal() error {
 	if err != nil {
 		return err
 	}
-	h.rows = len(differ)
 	if err := d.tellRows(); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ const (
 	keyTrack      = "_velosync_track"
 	keyDeviceName = "_velosync_device_name"
 	keyMmapBytes  = "_velosync_mmap_bytes"
+	keyDigest     = "_velosync_digest_every"
 )
 
 // A Config is what a data source name says about sync, and where the database is. Of the keys,
@@ -52,6 +53,11 @@ type Config struct {
 	// _velosync_interval, a Go duration such as 500ms. Zero leaves it to the replicator.
 	Interval time.Duration
 
+	// DigestEvery says after how many rounds one compares a range of rows with the master, from
+	// _velosync_digest_every. -1, from 0 or off: never, and not while idle either. Zero, if the
+	// key is missing, leaves it to the replicator.
+	DigestEvery int
+
 	// Track names the tables to track at open, from _velosync_track, separated by commas. Empty:
 	// whatever the file itself tracks already.
 	Track []string
@@ -66,14 +72,17 @@ type Config struct {
 	MmapBytes int64
 }
 
+// maxDigestEvery is more rounds than anybody waits for: one a second takes 11 days.
+const maxDigestEvery = 1_000_000
+
 // String describes the Config without its token.
 func (c Config) String() string {
 	token := "none"
 	if c.Token != "" {
 		token = "hidden"
 	}
-	return fmt.Sprintf("{path %q, read-only %t, master %q, space %q, token %s, interval %v, track %q, device name %q, mmap %d}",
-		c.Path, c.ReadOnly, c.Master, c.Space, token, c.Interval, c.Track, c.DeviceName, c.MmapBytes)
+	return fmt.Sprintf("{path %q, read-only %t, master %q, space %q, token %s, interval %v, digest every %d, track %q, device name %q, mmap %d}",
+		c.Path, c.ReadOnly, c.Master, c.Space, token, c.Interval, c.DigestEvery, c.Track, c.DeviceName, c.MmapBytes)
 }
 
 // LogValue implements [slog.LogValuer], without the token.
@@ -119,6 +128,16 @@ func (c *Config) set(key, value string) error {
 			return bad("a positive Go duration, such as 500ms or 5s")
 		}
 		c.Interval = d
+	case keyDigest:
+		n, err := strconv.Atoi(value)
+		switch {
+		case value == "off" || err == nil && n == 0:
+			c.DigestEvery = -1
+		case err != nil || n < 0 || n > maxDigestEvery:
+			return bad("a number of rounds from 1 to 1000000; 0 or off compares no rows")
+		default:
+			c.DigestEvery = n
+		}
 	case keyTrack:
 		seen := make(map[string]bool)
 		for name := range strings.SplitSeq(value, ",") {

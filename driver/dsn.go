@@ -28,7 +28,7 @@ func (e *DSNError) Error() string {
 	return "velosync: data source name " + e.Accepts
 }
 
-var ourKeys = []string{keyMaster, keySpace, keyToken, keyInterval, keyTrack, keyDeviceName, keyMmapBytes}
+var ourKeys = []string{keyMaster, keySpace, keyToken, keyInterval, keyTrack, keyDeviceName, keyMmapBytes, keyDigest}
 
 // sqliteKeys are go-sqlite3's, in the order of its SQLiteDriver.Open.
 var sqliteKeys = []string{

@@ -95,7 +95,8 @@ func (c *Connector) wakeOnCommit(conn *sqlite3.SQLiteConn) error {
 func (c *Connector) startReplicator(ctx context.Context, cfg Config) (stop func() error, err error) {
 	r, err := replicator.New(cfg.DSN, replicator.Options{
 		Master: cfg.Master, Space: cfg.Space, Token: cfg.Token, Name: cfg.DeviceName, Interval: cfg.Interval, Track: cfg.Track,
-		Ended: func(replicator.Round, error) { c.bells.ring() },
+		DigestEvery: cfg.DigestEvery,
+		Ended:       func(replicator.Round, error) { c.bells.ring() },
 	})
 	if err != nil {
 		return nil, err

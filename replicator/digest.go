@@ -21,34 +21,60 @@ func (r *Replicator) digest(ctx context.Context, round *Round) error {
 	if err != nil || n%int64(r.o.DigestEvery) != 0 {
 		return err
 	}
-	if err := r.o.Step("digest"); err != nil {
-		return err
+	round.DivergedRows, err = r.compareNext(ctx)
+	return err
+}
+
+// idle compares the next range between rounds, and returns how many rows were healed.
+func (r *Replicator) idle(ctx context.Context) (healed int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Without the lease no round has begun here, and another replicator may do all this.
+	if r.closed || r.old || r.lease == nil {
+		return 0
 	}
-	found, err := r.compareRange(ctx)
-	var p *wire.Problem
+	healed, err := r.compareNext(ctx)
+	if err != nil && ctx.Err() == nil {
+		r.log.Warn("rows not compared with the master", "err", err)
+	}
+	r.status.diverged(healed)
+	return healed
+}
+
+// compareNext compares the next range of the file, as digest says.
+func (r *Replicator) compareNext(ctx context.Context) (healed int, err error) {
+	if err := r.o.Step("digest"); err != nil {
+		return 0, err
+	}
+	var found capture.Compared
+	g, err := r.device.Digest(r.o.DigestRows)
+	if err == nil && g != nil {
+		found, err = r.compare(ctx, g)
+	}
 	switch {
-	case errors.As(err, &p) && p.Code == wire.CodeMalformed:
-		r.old = true
+	case r.old:
 		r.log.Debug("the master is from before digests: rows are not compared", "err", err)
 	case errors.Is(err, capture.ErrMoved):
 	case isDiskError(err): // the next round has to know
-		return err
+		return 0, err
 	case err != nil:
-		r.log.Warn("rows not compared with the master", "err", err)
+		r.log.Log(ctx, levelOf(err), "rows not compared with the master", "err", err)
 	}
-	if found.Rows > 0 {
-		round.DivergedRows = found.Rows
-		r.log.Warn("rows were not what the master has, and no write of them was logged: they are now; what was here is in velosync_conflicts",
-			"table", found.Table, "after", found.After, "to", found.To, "rows", found.Rows)
-	}
-	return nil
+	r.tell(found)
+	return found.Healed, nil
 }
 
-func (r *Replicator) compareRange(ctx context.Context) (found capture.Divergence, err error) {
-	g, err := r.device.Digest(r.o.DigestRows)
-	if err != nil || g == nil {
-		return found, err
+// tell logs rows that were healed.
+func (r *Replicator) tell(found capture.Compared) {
+	if found.Healed > 0 {
+		r.log.Warn("rows were not what the master has, and no write of them was logged: they are now; what was here is in velosync_conflicts",
+			"table", found.Table, "after", found.After, "to", found.To, "rows", found.Healed)
 	}
+}
+
+// compare asks the master about a range, and heals what differs. It notes a master that does
+// not know the question.
+func (r *Replicator) compare(ctx context.Context, g *capture.Digest) (found capture.Compared, err error) {
 	name, err := r.name()
 	if err != nil {
 		return found, err
@@ -57,7 +83,12 @@ func (r *Replicator) compareRange(ctx context.Context) (found capture.Divergence
 	if err != nil {
 		return found, err
 	}
-	if body, err = r.client.sync(ctx, body); err != nil {
+	body, err = r.client.sync(ctx, body)
+	var p *wire.Problem
+	if errors.As(err, &p) && p.Code == wire.CodeMalformed {
+		r.old = true
+	}
+	if err != nil {
 		return found, err
 	}
 	pull, err := wire.DecodePull(body, r.o.Limits)

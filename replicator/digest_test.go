@@ -1,12 +1,17 @@
 package replicator_test
 
 import (
+	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/velosync/velosync/masterd/masterdtest"
 	"github.com/velosync/velosync/replicator"
@@ -326,4 +331,102 @@ func TestDigest_columnAdded(t *testing.T) {
 	}
 	b.want(`SELECT count(*) FROM velosync_conflicts`, "0")
 	b.want(`SELECT title, lang FROM notes`, "tea en")
+}
+
+// run runs the replicator until the test ends.
+func (d *device) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- d.r.Run(ctx) }()
+	d.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			d.t.Errorf("%s: Run: %v", d.o.Name, err)
+		}
+	})
+}
+
+// eventually polls until the condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(2 * time.Millisecond) { // between two looks
+		if time.Now().After(deadline) {
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
+// TestRun_idle: a device that is connected and has nothing to do compares its rows, unless
+// that is turned off.
+func TestRun_idle(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	a := newDevice(t, m, "a", nil)
+	a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1), ('y', 'soup', 'hot', 1)`)
+	a.sync()
+	var asked [2]atomic.Int64
+	devices := make([]*device, 2)
+	for i, every := range []int{1_000_000, -1} { // no round compares
+		devices[i] = newDevice(t, m, fmt.Sprint("b", i), func(o *replicator.Options) {
+			o.DigestEvery, o.DigestIdle, o.DigestRows = every, time.Millisecond, 1
+			o.Step = func(step string) error {
+				if step == "digest" {
+					asked[i].Add(1)
+				}
+				return nil
+			}
+		})
+		devices[i].sync()
+		devices[i].behind(`UPDATE notes SET title = 'rot'`)
+		devices[i].run()
+	}
+	on, off := devices[0], devices[1]
+	eventually(t, "the rows are healed", func() bool { return on.r.Status().DivergedRows == 2 })
+	rounds := on.r.Status().Rounds
+	before := asked[0].Load()
+	eventually(t, "it goes on", func() bool { return asked[0].Load() > before+50 })
+	if r := on.r.Status().Rounds; r > rounds+2 { // one, if the Interval is over
+		t.Errorf("%d rounds, had %d: it was not idle", r, rounds)
+	}
+	on.want(`SELECT id, title FROM notes ORDER BY id`, "x tea\ny soup")
+	on.want(`SELECT mine FROM velosync_conflicts WHERE kind = 'diverged'`, `{"title":"rot"}`+"\n"+`{"title":"rot"}`)
+	if n := asked[1].Load(); n != 0 {
+		t.Errorf("%d ranges were compared, though that is turned off", n)
+	}
+	off.want(`SELECT id, title FROM notes ORDER BY id`, "x rot\ny rot")
+
+	// Without a master nothing is asked.
+	m.Close()
+	on.exec(`INSERT INTO notes VALUES ('z', 'cake', 'bake', 1)`)
+	eventually(t, "it is offline", func() bool { return on.r.Status().Offline })
+	before = asked[0].Load()
+	failures := on.r.Status().Failures
+	eventually(t, "rounds go on failing", func() bool { return on.r.Status().Failures > failures })
+	if n := asked[0].Load(); n > before {
+		t.Errorf("%d ranges were asked of a master that is not there", n-before)
+	}
+}
+
+// TestDigest_dsn: the data source name says how often.
+func TestDigest_dsn(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	db, err := sql.Open("velosync", filepath.Join(t.TempDir(), "a.db")+"?_velosync_master="+m.URL+"&_velosync_space="+m.Space+"&_velosync_token="+m.Token("a")+
+		"&_velosync_track=notes&_velosync_digest_every=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	a := &device{t: t, db: db}
+	a.exec(notes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
+	a.want(`SELECT velosync_wait(30)`, "1")
+	a.exec(`INSERT INTO notes VALUES ('y', 'soup', 'hot', 1)`)
+	a.behind(`UPDATE notes SET title = 'rot' WHERE id = 'x'`)
+	n := 0
+	eventually(t, "a round heals the row", func() bool {
+		n++
+		a.exec(fmt.Sprintf(`INSERT INTO notes VALUES ('more%d', 'more', 'more', 1)`, n), `SELECT velosync_wait(30)`)
+		return a.rows(`SELECT title FROM notes WHERE id = 'x'`) == "tea"
+	})
+	if n > 25 {
+		t.Errorf("it took %d rounds", n)
+	}
 }

@@ -81,6 +81,11 @@ type Options struct {
 	// range after range, all tables come by. What differs and was never logged becomes what
 	// the master has; what was here goes to velosync_conflicts. Zero means 32, less never.
 	DigestEvery int
+	// DigestIdle is how often Run compares a range beside that, so that the rows of a device
+	// that is connected and idle are compared too. Zero means 1 min: 250 bytes, and 100,000
+	// rows in 6.5 h. With DigestEvery below zero, and while the last round failed, it compares
+	// nothing.
+	DigestIdle time.Duration
 	// DigestRows is the most rows of such a range. Zero means 256.
 	DigestRows int
 
@@ -120,6 +125,9 @@ func (o Options) defaults() Options {
 	}
 	if o.DigestEvery == 0 {
 		o.DigestEvery = 32
+	}
+	if o.DigestIdle <= 0 {
+		o.DigestIdle = time.Minute
 	}
 	if o.DigestRows <= 0 {
 		o.DigestRows = 256

@@ -25,7 +25,8 @@ const foldAfter = 10 * time.Millisecond
 
 // Run syncs until ctx ends, then returns nil: at Wake, when another process has written,
 // when the master has news, and otherwise as Options.Interval says. Between rounds it takes
-// changed rows into the vector indexes of the file, a few at a time. It returns early only
+// changed rows into the vector indexes of the file, a few at a time, and compares rows with
+// the master as Options.DigestIdle says. It returns early only
 // on an error that trying again can't mend, such as a token that was revoked.
 func (r *Replicator) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -45,6 +46,12 @@ func (r *Replicator) Run(ctx context.Context) error {
 	due := true
 	fold := time.NewTimer(0)
 	defer fold.Stop()
+	// Not at rounds, which an event begins on all devices at once: they would all ask at once.
+	compare := time.NewTicker(r.o.DigestIdle)
+	defer compare.Stop()
+	if r.o.DigestEvery < 0 {
+		compare.Stop()
+	}
 	for {
 		if due && !time.Now().Before(waiting) {
 			due = false
@@ -91,6 +98,10 @@ func (r *Replicator) Run(ctx context.Context) error {
 				fold.Reset(foldAfter)
 			}
 			version = v
+		case <-compare.C:
+			if !due && r.idle(ctx) > 0 { // due: offline, or just before a round
+				fold.Reset(foldAfter)
+			}
 		case <-fold.C:
 			// Half of the time is for others: while more rows come than that takes in, the
 			// changed rows gather, and searches, which read all of them, fold as well.

@@ -76,6 +76,13 @@ func (b *statusBoard) end(r Round, err error, now time.Time) {
 	}
 }
 
+// diverged counts rows that were healed between rounds.
+func (b *statusBoard) diverged(rows int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.DivergedRows += int64(rows)
+}
+
 // next returns a channel that is closed when the next round ends.
 func (b *statusBoard) next() <-chan struct{} {
 	b.mu.Lock()

@@ -106,6 +106,7 @@ func TestUsage(t *testing.T) {
 		{"a token in the URL", []string{"sync", file, "--master", "https://me:secret@example.com"}, []string{"VELOSYNC_TOKEN"}},
 		{"a device name that is none", []string{"sync", file, "--master", "http://127.0.0.1:1", "--device-name", "a\nb"}, []string{"--device-name", "control characters"}},
 		{"no time between rounds", []string{"sync", file, "--master", "http://127.0.0.1:1", "--interval", "0s"}, []string{"--interval", "positive"}},
+		{"digests that are none", []string{"sync", file, "--master", "http://127.0.0.1:1", "--digest-every", "often"}, []string{"--digest-every", "0 or off"}},
 		{"a space that is none", []string{"sync", file, "--master", "http://127.0.0.1:1", "--space", "My Notes"}, []string{"--space", "a-z"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

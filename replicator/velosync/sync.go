@@ -24,13 +24,15 @@ type syncCmd struct {
 	Once       bool          `xor:"how" help:"Sync once and end (the default)."`
 	Watch      bool          `xor:"how" help:"Sync at each change, here and at the master, until SIGINT or SIGTERM."`
 	Interval   time.Duration `default:"5s" placeholder:"TIME" help:"With --watch, the longest that a change waits (${default})."`
+	Digest     string        `name:"digest-every" default:"32" placeholder:"N" help:"Compare a range of rows with the master after every N-th round, and while idle with --watch; 0 or off: never (${default})."`
 	LogLevel   slog.Level    `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 	jsonFlag
 }
 
 // Run syncs a file, and makes it when it is new.
 func (c *syncCmd) Run(ctx context.Context, std streams) (err error) {
-	if err := c.check(); err != nil {
+	cfg, err := c.check()
+	if err != nil {
 		return err
 	}
 	db, err := createDatabase(ctx, c.File)
@@ -43,13 +45,14 @@ func (c *syncCmd) Run(ctx context.Context, std streams) (err error) {
 	bars := &progress{std: std}
 	var failed error // of printing
 	r, err := replicator.New(fileDSN(c.File, "rwc"), replicator.Options{
-		Master:   c.Master,
-		Space:    c.Space,
-		Token:    c.Token,
-		Name:     c.DeviceName,
-		Interval: c.Interval,
-		Log:      slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: c.LogLevel})),
-		Progress: bars.show,
+		Master:      c.Master,
+		Space:       c.Space,
+		Token:       c.Token,
+		Name:        c.DeviceName,
+		Interval:    c.Interval,
+		DigestEvery: cfg.DigestEvery,
+		Log:         slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: c.LogLevel})),
+		Progress:    bars.show,
 		Ended: func(round replicator.Round, err error) {
 			bars.finish()
 			// Watching, a round that moved nothing is no news.
@@ -76,25 +79,27 @@ func complete(err error) bool {
 	return err == nil || errors.As(err, &held)
 }
 
-// check finds what is wrong with the flags by the rules of the data source name.
-func (c *syncCmd) check() error {
-	keys := url.Values{"_velosync_master": {c.Master}, "_velosync_space": {c.Space}, "_velosync_interval": {c.Interval.String()}}
+// check finds what is wrong with the flags by the rules of the data source name, and returns
+// what they say.
+func (c *syncCmd) check() (driver.Config, error) {
+	keys := url.Values{"_velosync_master": {c.Master}, "_velosync_space": {c.Space}, "_velosync_interval": {c.Interval.String()},
+		"_velosync_digest_every": {c.Digest}}
 	for key, value := range map[string]string{"_velosync_token": c.Token, "_velosync_device_name": c.DeviceName} {
 		if value != "" {
 			keys.Set(key, value)
 		}
 	}
-	_, err := driver.NewConnector(fileDSN(c.File, "rwc") + "&" + keys.Encode())
+	connector, err := driver.NewConnector(fileDSN(c.File, "rwc") + "&" + keys.Encode())
 	var wrong *driver.DSNError
 	if errors.As(err, &wrong) && strings.HasPrefix(wrong.Key, "_velosync_") {
 		flag := strings.ReplaceAll(strings.TrimPrefix(wrong.Key, "_velosync_"), "_", "-")
-		return usage("--%s %s: it takes %s", flag, wrong.Value,
+		return driver.Config{}, usage("--%s %s: it takes %s", flag, wrong.Value,
 			strings.ReplaceAll(wrong.Accepts, "_velosync_token", "VELOSYNC_TOKEN"))
 	}
 	if err != nil {
-		return usage("%w", err)
+		return driver.Config{}, usage("%w", err)
 	}
-	return nil
+	return connector.Config(), nil
 }
 
 // explain adds the exit code, and the next command to try.
