@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/velosync/velosync/capture/change"
@@ -30,7 +31,8 @@ type Applied struct {
 
 // Finish applies the answer of a round in one transaction: it forgets the log rows that
 // the master has applied, lays the pulled columns under what is still pending, writes down
-// the conflicts, and moves seen. pulls yields the pages of the pull in order.
+// the conflicts, and moves seen. pulls yields the pages of the pull in order, anew each time
+// that it is ranged over: where rows break foreign keys, the pull is applied again without them.
 //
 // With ErrMoved, ErrAgain or any other error nothing was applied. park says to park rows
 // that meet a constraint rather than to return ErrAgain.
@@ -39,11 +41,20 @@ func (d *Device) Finish(r *Round, pulls iter.Seq2[*change.Pull, error], park boo
 	if err != nil {
 		return Applied{}, fmt.Errorf("apply: %w", err)
 	}
-	a := &applier{d: d, r: r, park: park, notices: make(map[rowKey]bool),
-		before: make(map[rowKey]*beforeRow), laid: make(map[rowKey][]underRow), parked: make(map[rowKey]bool), partial: make(map[rowKey]bool),
-		waiting: make(map[rowKey]*pulledRow), foreign: foreignCheck{d: d}}
-	err = d.c.Tx(func() error { return d.quietly(func() error { return a.run(pulls) }) })
-	d.notes = nil
+	var a *applier
+	refused := make(map[rowKey]string)
+	for {
+		a = &applier{d: d, r: r, park: park, refused: refused, notices: make(map[rowKey]bool),
+			before: make(map[rowKey]*beforeRow), laid: make(map[rowKey][]underRow), parked: make(map[rowKey]bool), partial: make(map[rowKey]bool),
+			waiting: make(map[rowKey]*pulledRow), foreign: foreignCheck{d: d}}
+		err = d.c.Tx(func() error { return d.quietly(func() error { return a.run(pulls) }) })
+		d.notes = nil
+		var broken *brokenKeysError
+		if !errors.As(err, &broken) {
+			break
+		}
+		maps.Copy(refused, broken.rows) // each time more of the pull's rows, so this ends
+	}
 	if err = errors.Join(err, restore()); err != nil {
 		return Applied{}, fmt.Errorf("apply: %w", err)
 	}
@@ -76,6 +87,7 @@ type applier struct {
 
 	seen    change.Seq            // before
 	later   map[rowKey]pendingRow // written since the push
+	refused map[rowKey]string     // pulled rows that break foreign keys here, and why: parked
 	notices map[rowKey]bool       // rejected by the master: parked whole
 	before  map[rowKey]*beforeRow // rows with something pending that this pull wrote: as they were
 	laid    map[rowKey][]underRow // rows whose _velosync_under was lowered here, with what stood there
@@ -425,6 +437,9 @@ func (a *applier) update(w *writer, row *pulledRow, key change.Value) error {
 }
 
 func (a *applier) write(w *writer, row *pulledRow, key change.Value) error {
+	if why := a.refused[row.key]; why != "" {
+		return a.parkRow(row.t, key, row.regs, row.cols, row.values, "U", errors.New(why))
+	}
 	if r := a.waiting[row.key]; r != nil { // of a page before this one
 		r.lay(row)
 		return nil
@@ -496,6 +511,13 @@ func (a *applier) delete(t *table, key change.Value) error {
 		if _, err := a.d.c.Exec(`UPDATE _velosync_wal SET steps = NULL WHERE tbl = ? AND pk = ? AND op = 'E'`, t.id, key); err != nil {
 			return err
 		}
+	}
+	if why := a.refused[k]; why != "" {
+		found, err := a.d.exists(t, key)
+		if err == nil && found {
+			err = a.parkRow(t, key, 0, nil, nil, "D", errors.New(why))
+		}
+		return err
 	}
 	if err := a.foreign.before(t, key); err != nil {
 		return err

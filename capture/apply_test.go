@@ -376,6 +376,90 @@ func TestFinish_foreignKeys(t *testing.T) {
 	}
 }
 
+// TestFinish_foreignKeysParked: pulled rows that can't stand beside rows of this file wait,
+// with all that refers to them, and come in once they can.
+func TestFinish_foreignKeysParked(t *testing.T) {
+	child := func(key string, p, up, m, text change.Value) change.Block { return block(key, 15, p, up, m, text) }
+	parent := func(key string, m change.Value) change.Block {
+		b := block(key, 1, m)
+		b.Table = 1
+		return b
+	}
+	gone := func(key string) change.Block {
+		return change.Block{Table: 1, Delete: true, Keys: []change.Value{key}}
+	}
+	const depth = 100
+	tree := change.Block{Regs: 15, Columns: make([][]change.Value, 4)}
+	for n := depth; n > 0; n-- { // the deepest first
+		row := []change.Value{nil, fmt.Sprintf("t%03d", n-1), nil, "tree"}
+		if n == 1 {
+			row[0], row[1] = "p3", nil
+		}
+		tree.Keys = append(tree.Keys, fmt.Sprintf("t%03d", n))
+		for i, v := range row {
+			tree.Columns[i] = append(tree.Columns[i], v)
+		}
+	}
+	for _, c := range []struct {
+		name, since  string // SQL of the application, before the answer came
+		blocks       []change.Block
+		parked, rows string
+		free, healed string // SQL that makes room, and the rows then
+	}{
+		{"parent gone, children of children", `DELETE FROM p WHERE id = 'p3'`, []change.Block{tree, child("x", "p1", nil, nil, "new")},
+			"100: t001-t100", "a p1 - m1 old, x p1 - - new; p1 m1, p2 m2",
+			`INSERT INTO p VALUES ('p3', NULL)`, "a p1 - m1 old, x p1 - - new, 100 of the tree; p1 m1, p2 m2, p3 -"},
+		{"child moves to a parent that is gone", `DELETE FROM p WHERE id = 'p2'`, []change.Block{child("a", "p2", nil, "m1", "moved"), child("y", nil, "a", nil, "new"), child("b", nil, "y", nil, "new")},
+			"1: a-a", "a p1 - m1 old, b - y - new, y - a - new; p1 m1, p3 -",
+			`INSERT INTO p VALUES ('p2', NULL)`, "a p2 - m1 moved, b - y - new, y - a - new; p1 m1, p2 -, p3 -"},
+		{"parent deleted, child made", `INSERT INTO c VALUES ('mine', 'p2', NULL, NULL, 'mine')`, []change.Block{gone("p2"), gone("p3")},
+			"1: p2-p2", "a p1 - m1 old, mine p2 - - mine; p1 m1, p2 m2",
+			`DELETE FROM c WHERE id = 'mine'`, "a p1 - m1 old; p1 m1"},
+		{"unique column of a parent changed, child made", `INSERT INTO c VALUES ('mine', NULL, NULL, 'm1', 'mine')`, []change.Block{parent("p1", "m9"), child("a", "p1", nil, "m9", "follows")},
+			"2: a-p1", "a p1 - m1 old, mine - - m1 mine; p1 m1, p2 m2, p3 -",
+			`DELETE FROM c WHERE id = 'mine'`, "a p1 - m9 follows; p1 m9, p2 m2, p3 -"},
+		{"parents exchange what a child was given", `INSERT INTO c VALUES ('mine', NULL, NULL, 'm2', 'mine'); INSERT INTO p VALUES ('taken', 'm8')`, []change.Block{parent("p2", "m8"), parent("p3", "m2")},
+			"2: p2-p3", "a p1 - m1 old, mine - - m2 mine; p1 m1, p2 m2, p3 -, taken m8",
+			`DELETE FROM c WHERE id = 'mine'; DELETE FROM p WHERE id = 'taken'`, "a p1 - m1 old; p1 m1, p2 m8, p3 m2"},
+		{"parent that a trigger refuses", `CREATE TRIGGER strict BEFORE INSERT ON p WHEN NEW.id = 'p7' BEGIN SELECT RAISE(ABORT, 'not here'); END`, []change.Block{parent("p7", nil), child("x", "p7", nil, nil, "new")},
+			"2: p7-x", "a p1 - m1 old; p1 m1, p2 m2, p3 -",
+			`DROP TRIGGER strict`, "a p1 - m1 old, x p7 - - new; p1 m1, p2 m2, p3 -, p7 -"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFile(t, `CREATE TABLE p(id TEXT PRIMARY KEY NOT NULL, m TEXT UNIQUE);
+				CREATE TABLE c(id TEXT PRIMARY KEY NOT NULL, p TEXT REFERENCES p(id), up TEXT REFERENCES c(id), m TEXT REFERENCES p(m), text TEXT);
+				SELECT velosync_track('p', '{"groups":[]}'); SELECT velosync_track('c', '{"groups":[]}');
+				INSERT INTO p VALUES ('p1', 'm1'), ('p2', 'm2'), ('p3', NULL); INSERT INTO c VALUES ('a', 'p1', NULL, 'm1', 'old'); PRAGMA foreign_keys = ON`)
+			f.sync(t, &change.Pull{To: 1})
+			check := func(when, want, parked string) {
+				t.Helper()
+				if got := dump(t, f.Device, `SELECT concat_ws(', ', (SELECT group_concat(id || ' ' || coalesce(p, '-') || ' ' || coalesce(up, '-') || ' ' || coalesce(m, '-') || ' ' || text, ', ' ORDER BY id) FROM c WHERE text <> 'tree'),
+					(SELECT count(*) || ' of the tree' FROM c WHERE text = 'tree' HAVING count(*) > 0)) || '; ' || (SELECT group_concat(id || ' ' || coalesce(m, '-'), ', ' ORDER BY id) FROM p)`); got != "string:"+want {
+					t.Errorf("%s: rows %q, want %q", when, got, want)
+				}
+				if got := dump(t, f.Device, `SELECT count(*) || ': ' || min(pk) || '-' || max(pk) FROM _velosync_parked HAVING count(*) > 0`); got != parked {
+					t.Errorf("%s: parked %q, want %q", when, got, parked)
+				}
+				if got := dump(t, f.Device, `PRAGMA foreign_key_check`); got != "" {
+					t.Errorf("%s: keys that do not hold: %s", when, got)
+				}
+			}
+			r := f.begin(t)
+			pushOf(t, r, Limits{})
+			run(t, f.Device, c.since)
+			if _, err := f.Finish(r, pages(&change.Pull{To: 2, Blocks: c.blocks}), true); err != nil {
+				t.Fatal(err)
+			}
+			check("parked", c.rows, "string:"+c.parked)
+			f.sync(t, &change.Pull{To: 3})
+			check("tried again", c.rows, "string:"+c.parked)
+			run(t, f.Device, c.free)
+			f.sync(t, &change.Pull{To: 4})
+			check("with room", c.healed, "")
+		})
+	}
+}
+
 func TestFinish_snapshotForgetsWhatItDoesNotName(t *testing.T) {
 	f := newFile(t, kv+`INSERT INTO kv(k, a) VALUES ('stays', 1), ('goes', 1), ('edited', 1)`)
 	f.sync(t, &change.Pull{To: 3})

@@ -49,6 +49,25 @@ func (d *Device) note(t *table, key change.Value) error {
 	return err
 }
 
+// mark returns how many rows are noted.
+func (n *feedNotes) mark() int {
+	if n == nil {
+		return 0
+	}
+	return len(n.rows)
+}
+
+// cut forgets the rows noted since a mark: what was done to them is undone.
+func (n *feedNotes) cut(mark int) {
+	if n == nil || n.lost {
+		return
+	}
+	for _, r := range n.rows[mark:] {
+		delete(n.at, keyFor(r.t.id, r.key))
+	}
+	n.rows = n.rows[:mark]
+}
+
 // tell writes down for feeds what the round did: the log rows that prune takes away, then
 // what the round brought.
 func (a *applier) tell() error {

@@ -258,3 +258,19 @@ func TestFeed_newFile(t *testing.T) {
 	run(t, d, kv+`INSERT INTO kv(k) VALUES ('k')`)
 	w.want(t, "insert kv string:k")
 }
+
+// TestFeed_parked: a row that waits is tried in each round, and a try is no change.
+func TestFeed_parked(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, u) VALUES ('mine', 'mail'), ('x', 'other')`)
+	f.sync(t, &change.Pull{To: 1})
+	w := f.follow(t, 0)
+	f.sync(t, &change.Pull{To: 2, Blocks: []change.Block{block("x", 4, "mail")}})
+	w.next(t)
+	if a := f.sync(t, &change.Pull{To: 3}); a.Parked != 1 {
+		t.Fatalf("%d rows parked, want 1", a.Parked)
+	}
+	w.want(t)
+	run(t, f.Device, `DELETE FROM kv WHERE k = 'mine'`)
+	f.sync(t, &change.Pull{To: 4})
+	w.want(t, "delete kv string:mine", "update kv string:x remote")
+}

@@ -12,16 +12,18 @@ import (
 // that is not tracked is not looked at: its rows do not travel.
 type foreignCheck struct {
 	d        *Device
-	children []childRow
+	children []touchedRow
 	parents  []parentRow
 }
 
-type childRow struct {
+type touchedRow struct {
 	t   *table
 	key change.Value
 }
 
+// A parentRow is a row as children referred to it before the batch.
 type parentRow struct {
+	touchedRow
 	k      *vsql.ForeignKey
 	values []change.Value
 }
@@ -43,7 +45,7 @@ func (c *foreignCheck) before(t *table, key change.Value) error {
 				return fmt.Errorf("foreign keys that refer to %q: %w", t.d.Name, err)
 			}
 			if values != nil {
-				c.parents = append(c.parents, parentRow{k, values})
+				c.parents = append(c.parents, parentRow{touchedRow{t, key}, k, values})
 			}
 		}
 	}
@@ -53,16 +55,28 @@ func (c *foreignCheck) before(t *table, key change.Value) error {
 // after is called with a row that was written.
 func (c *foreignCheck) after(t *table, key change.Value) {
 	if len(t.foreign) > 0 {
-		c.children = append(c.children, childRow{t, key})
+		c.children = append(c.children, touchedRow{t, key})
 	}
 }
 
 // broken returns what does not hold now, or "".
 func (c *foreignCheck) broken() (string, error) {
+	first := ""
+	err := c.unfit(func(_ touchedRow, why string) {
+		if first == "" {
+			first = why
+		}
+	})
+	return first, err
+}
+
+// unfit calls f with each row of the batch that can't stand as it is now, and why: it
+// refers to a row that is not there, or another row refers to what it was.
+func (c *foreignCheck) unfit(f func(row touchedRow, why string)) error {
 	for _, r := range c.children {
 		parts, err := change.SplitKey(r.key, len(r.t.d.Key))
 		if err != nil {
-			return "", err
+			return err
 		}
 		for i := range r.t.foreign {
 			k := &r.t.foreign[i]
@@ -71,24 +85,50 @@ func (c *foreignCheck) broken() (string, error) {
 			}
 			orphan, err := c.d.c.Orphan(k, parts)
 			if err != nil {
-				return "", err
+				return err
 			}
 			if orphan {
-				return fmt.Sprintf("row %v of %q refers to a row of %q that is not there", r.key, r.t.d.Name, k.Parent), nil
+				f(r, fmt.Sprintf("FOREIGN KEY: row %v of %q refers to a row of %q that is not here", r.key, r.t.d.Name, k.Parent))
 			}
 		}
 	}
 	for _, p := range c.parents {
 		found := ""
 		err := c.d.c.Orphans(p.k, p.values, func(key change.Value) error {
-			found = fmt.Sprintf("row %v of %q refers to a row of %q that is gone", key, p.k.Child, p.k.Parent)
+			found = fmt.Sprintf("FOREIGN KEY: row %v of %q refers to row %v of %q", key, p.k.Child, p.key, p.k.Parent)
 			return nil
 		})
-		if err != nil || found != "" {
-			return found, err
+		if err != nil {
+			return err
+		}
+		if found != "" {
+			f(p.touchedRow, found)
 		}
 	}
-	return "", nil
+	return nil
+}
+
+// uproot returns the rows of the batch that can't stand, and why. It deletes them, to find
+// what refers to them at once, however deep the tree; the caller undoes that. Of a row whose
+// older version stands it finds too much.
+func (c *foreignCheck) uproot() (map[rowKey]string, error) {
+	all := make(map[rowKey]string)
+	for {
+		var rows []touchedRow
+		err := c.unfit(func(r touchedRow, why string) {
+			if k := keyFor(r.t.id, r.key); all[k] == "" {
+				all[k], rows = why, append(rows, r)
+			}
+		})
+		if err != nil || len(rows) == 0 {
+			return all, err
+		}
+		for _, r := range rows {
+			if _, err := c.d.deleteRow(r.t, r.key); err != nil && !isConstraint(err) {
+				return nil, err
+			}
+		}
+	}
 }
 
 // tracked returns a tracked table by name, or nil.
@@ -101,18 +141,30 @@ func (d *Device) tracked(name string) *table {
 	return nil
 }
 
-// checkForeignKeys checks the keys that the batch touched. What the master sent is valid in
-// itself, so a key that does not hold meets a row written since the push.
-func (a *applier) checkForeignKeys() error {
-	broken, err := a.foreign.broken()
-	switch {
-	case err != nil:
-		return fmt.Errorf("check foreign keys: %w", err)
-	case broken == "":
-		return nil
-	case len(a.later) > 0 && !a.park:
-		return fmt.Errorf("%s: %w", broken, ErrAgain)
+// A brokenKeysError names pulled rows that can't stand in this file, with the reasons.
+type brokenKeysError struct{ rows map[rowKey]string }
+
+func (e *brokenKeysError) Error() string {
+	for _, why := range e.rows {
+		return fmt.Sprintf("%d pulled rows break foreign keys: %s", len(e.rows), why)
 	}
-	a.d.o.Log.Warn("foreign key does not hold", "what", broken)
-	return nil
+	return "no pulled row breaks a foreign key"
+}
+
+// checkForeignKeys checks the keys that the batch touched. What the master sent is valid in
+// itself, so a key that does not hold meets a row written since the push, or one that this
+// file can't take. The batch is then applied anew without the rows of the error.
+func (a *applier) checkForeignKeys() error {
+	rows, err := a.foreign.uproot()
+	if err != nil {
+		return fmt.Errorf("check foreign keys: %w", err)
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	err = &brokenKeysError{rows}
+	if len(a.later) > 0 && !a.park {
+		return fmt.Errorf("%v: %w", err, ErrAgain)
+	}
+	return err
 }

@@ -1,7 +1,10 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/velosync/velosync/capture/change"
 )
@@ -118,82 +121,159 @@ func (a *applier) parkPartial() error {
 	return nil
 }
 
-// retryParked tries rows that were parked, now or in an earlier round.
+// A parkedRow is a row of _velosync_parked.
+type parkedRow struct {
+	t          *table
+	key        change.Value
+	regs       change.Bits
+	op, values string
+	reason     string
+}
+
+// retryParked tries rows that were parked, now or in an earlier round: first all together,
+// since one may need another, then those that did not stand, one by one while some come in.
 func (a *applier) retryParked() error {
-	type row struct {
-		key        rowKey
-		regs       change.Bits
-		op, values string
-	}
 	d := a.d
-	var rows []row
-	err := d.c.Query(`SELECT tbl, pk, cols, op, coalesce(vals, '{}') FROM _velosync_parked`, nil, func(v []change.Value) error {
-		rows = append(rows, row{keyFor(v[0].(int64), v[1]), change.Bits(v[2].(int64)), v[3].(string), v[4].(string)})
+	var rows []parkedRow
+	err := d.c.Query(`SELECT tbl, pk, cols, op, coalesce(vals, '{}'), reason FROM _velosync_parked`, nil, func(v []change.Value) error {
+		k := keyFor(v[0].(int64), v[1])
+		t := d.byID(k.tbl)
+		if t == nil || a.isLater(k) {
+			return nil // a pending edit of the same row goes first
+		}
+		rows = append(rows, parkedRow{t, k.value(), change.Bits(v[2].(int64)), v[3].(string), v[4].(string), v[5].(string)})
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, r := range rows {
-		t := d.byID(r.key.tbl)
-		if t == nil || a.isLater(r.key) {
-			continue // a pending edit of the same row goes first
+	wait, err := a.tryTogether(rows)
+	if err != nil {
+		return err
+	}
+	for came := true; came; {
+		came, rows, wait = false, wait, nil
+		for i := range rows {
+			left, err := a.tryParked(rows[i : i+1])
+			if err != nil {
+				return err
+			}
+			came = came || len(left) == 0
+			wait = append(wait, left...)
 		}
-		done, err := a.tryParked(t, r.key.value(), r.regs, r.op, r.values)
-		if err != nil {
-			return fmt.Errorf("parked row %v of %q: %w", r.key.value(), t.d.Name, err)
-		}
-		if !done {
-			continue
-		}
-		delete(a.partial, r.key)
-		a.result.Rows++
-		if _, err := d.c.Exec(`DELETE FROM _velosync_parked WHERE tbl = ? AND pk = ?`, r.key.tbl, r.key.value()); err != nil {
+	}
+	for _, r := range wait {
+		if _, err := d.c.Exec(`UPDATE _velosync_parked SET reason = ?1 WHERE tbl = ?2 AND pk = ?3 AND reason <> ?1`, r.reason, r.t.id, r.key); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *applier) tryParked(t *table, key change.Value, regs change.Bits, op, values string) (bool, error) {
-	d := a.d
-	if op == "D" {
-		if err := a.foreign.before(t, key); err != nil {
-			return false, err
+// tryTogether writes as many of the rows as stand together, and returns the others.
+func (a *applier) tryTogether(rows []parkedRow) (wait []parkedRow, err error) {
+	for len(rows) > 0 {
+		left, err := a.tryParked(rows)
+		if err != nil || len(left) == 0 {
+			return wait, err
 		}
-		_, err := d.deleteRow(t, key)
-		if isConstraint(err) {
-			return false, nil
+		out := make(map[rowKey]bool)
+		for _, r := range left {
+			out[keyFor(r.t.id, r.key)] = true
 		}
-		return err == nil, err
+		wait = append(wait, left...)
+		rows = slices.DeleteFunc(slices.Clone(rows), func(r parkedRow) bool { return out[keyFor(r.t.id, r.key)] })
 	}
-	row, err := decodeRow(values)
+	return wait, nil
+}
+
+// errStays undoes a try.
+var errStays = errors.New("parked rows wait on")
+
+// tryParked writes parked rows, or writes none and returns those that had to wait, with the
+// reasons. Only their own foreign keys are looked at: what the rest of the batch breaks is
+// not their fault.
+func (a *applier) tryParked(rows []parkedRow) (left []parkedRow, err error) {
+	noted := a.d.notes.mark()
+	err = a.d.c.Savepoint("velosync_parked", func() error {
+		foreign := foreignCheck{d: a.d}
+		why := make(map[rowKey]string)
+		for _, r := range rows {
+			if err := foreign.before(r.t, r.key); err != nil {
+				return err
+			}
+			written, err := a.writeParked(&r)
+			switch {
+			case errors.Is(err, errStays):
+				why[keyFor(r.t.id, r.key)] = r.reason
+			case isConstraint(err):
+				why[keyFor(r.t.id, r.key)] = err.Error()
+			case err != nil:
+				return fmt.Errorf("parked row %v of %q: %w", r.key, r.t.d.Name, err)
+			case written:
+				foreign.after(r.t, r.key)
+			}
+		}
+		unfit, err := foreign.uproot()
+		if err != nil {
+			return fmt.Errorf("foreign keys of parked rows: %w", err)
+		}
+		maps.Copy(why, unfit)
+		for _, r := range rows {
+			if reason := why[keyFor(r.t.id, r.key)]; reason != "" {
+				r.reason = reason
+				left = append(left, r)
+			}
+		}
+		if len(left) > 0 {
+			return errStays
+		}
+		return nil
+	})
+	if err == errStays { // and undone
+		a.d.notes.cut(noted)
+		return left, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		delete(a.partial, keyFor(r.t.id, r.key))
+		a.result.Rows++
+		if _, err := a.d.c.Exec(`DELETE FROM _velosync_parked WHERE tbl = ? AND pk = ?`, r.t.id, r.key); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// writeParked reports whether the row is there now.
+func (a *applier) writeParked(r *parkedRow) (bool, error) {
+	d := a.d
+	if r.op == "D" {
+		_, err := d.deleteRow(r.t, r.key)
+		return false, err
+	}
+	row, err := decodeRow(r.values)
 	if err != nil {
 		return false, err
 	}
-	all := change.AllBits(len(t.registers))
+	all := change.AllBits(len(r.t.registers))
 	var cols []int
 	var vals []change.Value
-	for _, c := range change.ColumnsOf(t.registers, regs) {
-		if v, ok := row[t.d.Columns[c].Name]; ok { // else the column came after
+	for _, c := range change.ColumnsOf(r.t.registers, r.regs) {
+		if v, ok := row[r.t.d.Columns[c].Name]; ok { // else the column came after
 			cols, vals = append(cols, c), append(vals, v)
 		}
 	}
-	if err := a.foreign.before(t, key); err != nil {
-		return false, err
+	w := newWriter(d, r.t, cols)
+	if r.regs&all == all {
+		_, err = w.upsert(r.key, vals)
+		return err == nil, err
 	}
-	w := newWriter(d, t, cols)
-	var n int64
-	if regs&all == all {
-		n, err = w.upsert(key, vals)
-	} else {
-		n, err = w.update(key, vals)
+	n, err := w.update(r.key, vals)
+	if err == nil && n == 0 {
+		err = errStays // the rest of the row has not come
 	}
-	if isConstraint(err) {
-		return false, nil
-	}
-	if n > 0 {
-		a.foreign.after(t, key)
-	}
-	return err == nil && n > 0, err
+	return err == nil, err
 }

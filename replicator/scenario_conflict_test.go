@@ -2,6 +2,7 @@ package replicator_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -513,6 +514,56 @@ func TestScenario_17_parentAndChild(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestScenario_17_writesDuringEachTry: the application breaks a key again while each answer
+// is applied. The round ends all the same, no key is broken, and what could not stand comes
+// in with the next one.
+func TestScenario_17_writesDuringEachTry(t *testing.T) {
+	for _, x := range []struct {
+		name, remote, local   string // local: once a try, ? is its number
+		parked, parents, kids string // after that round
+		healed                string // parents, children
+	}{
+		{"children pulled, parents deleted", `INSERT INTO child(id, p) SELECT 'of ' || id, id FROM parent; INSERT INTO child(id, above) SELECT 'below ' || id, 'of ' || id FROM parent`,
+			`DELETE FROM parent WHERE id = ?`, "below 5\nof 5", "1,2,3,4,6", "of 1,of 2,of 3,of 4,of 6", "6 12"},
+		{"parents deleted, children made", `DELETE FROM parent`,
+			`INSERT INTO child(id, p) VALUES ('mine ' || ?1, ?1)`, "5", "5", "mine 5", "0 0"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			m := masterdtest.New(t, masterdtest.Options{})
+			a, tries := newDevice(t, m, "a", nil), 0
+			var b *device
+			b = newDevice(t, m, "b", atStep("apply", func() error {
+				if tries++; tries < 2 || tries > 6 { // the first is that of the empty file
+					return nil
+				}
+				_, err := b.db.Exec(x.local, strconv.Itoa(tries-1))
+				return err
+			}))
+			a.exec(`CREATE TABLE parent(id TEXT PRIMARY KEY NOT NULL)`, `CREATE TABLE child(id TEXT PRIMARY KEY NOT NULL, p TEXT REFERENCES parent(id), above TEXT REFERENCES child(id))`,
+				`SELECT velosync_track('parent'), velosync_track('child')`, `INSERT INTO parent VALUES ('1'), ('2'), ('3'), ('4'), ('5'), ('6')`)
+			a.sync()
+			b.sync()
+			for _, q := range strings.Split(x.remote, "; ") {
+				a.exec(q)
+			}
+			a.sync()
+			r := b.sync()
+			if want := 1 + strings.Count(x.parked, "\n"); r.ParkedRows != want || r.Tries != 5 {
+				t.Errorf("%d rows parked in try %d, want %d in the one after the fourth collision", r.ParkedRows, r.Tries, want)
+			}
+			b.want(`SELECT count(*) FROM pragma_foreign_key_check`, "0")
+			b.want(`SELECT pk FROM _velosync_parked WHERE reason LIKE 'FOREIGN KEY: row%' ORDER BY pk`, x.parked)
+			b.want(`SELECT group_concat(id) FROM (SELECT id FROM parent ORDER BY id)`, x.parents)
+			b.want(`SELECT group_concat(id) FROM (SELECT id FROM child WHERE p IS NOT NULL ORDER BY id)`, x.kids)
+			settled(t, m, b, a)
+			a.want(`SELECT (SELECT count(*) FROM parent), (SELECT count(*) FROM child)`, x.healed)
+			for _, d := range []*device{a, b} {
+				d.want(`SELECT count(*) FROM pragma_foreign_key_check`, "0")
+			}
+		})
 	}
 }
 

@@ -218,7 +218,9 @@ func (c *Conn) Savepoint(name string, f func() error) (err error) {
 		if !done && !c.raw.AutoCommit() {
 			_, e1 := c.Exec("ROLLBACK TO " + name)
 			_, e2 := c.Exec("RELEASE " + name)
-			err = errors.Join(err, e1, e2)
+			if undo := errors.Join(e1, e2); undo != nil { // else f's own error is handed on
+				err = errors.Join(err, undo)
+			}
 		}
 	}()
 	if err := f(); err != nil {
