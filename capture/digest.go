@@ -243,7 +243,7 @@ func (g *Digest) Finish(pull *change.Pull) (Compared, error) {
 		h := healing{Digest: g, to: g.r.To}
 		err := h.run(pull)
 		if errors.Is(err, ErrMoved) {
-			return Compared{}, ErrMoved
+			return Compared{Table: found.Table}, ErrMoved
 		}
 		found.To, found.Rows, found.Differed, found.Healed = h.to, h.rows, h.differ, h.differ
 		if err != nil {

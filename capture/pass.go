@@ -35,7 +35,7 @@ func (p *Pass) Next(rows int) (*Digest, error) {
 		}
 		for _, t := range p.d.tables {
 			if !p.done[t.id] {
-				p.id, p.after = t.id, nil
+				p.id, p.after = t.id, nil // a table that went away meanwhile is not waited for
 				return t, nil, nil
 			}
 		}

@@ -85,9 +85,7 @@ func (r *Replicator) compare(ctx context.Context, g *capture.Digest) (found capt
 	}
 	body, err = r.client.sync(ctx, body)
 	var p *wire.Problem
-	if errors.As(err, &p) && p.Code == wire.CodeMalformed {
-		r.old = true
-	}
+	r.old = errors.As(err, &p) && p.Code == wire.CodeMalformed
 	if err != nil {
 		return found, err
 	}

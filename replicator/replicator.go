@@ -138,7 +138,7 @@ func (o Options) defaults() Options {
 
 // Progress says how far a phase of a round is.
 type Progress struct {
-	Phase string // "push", "pull" or "apply"
+	Phase string // "push", "pull", "apply", or "compare" of Verify
 	Rows  int64
 	Total int64 // rows of the phase; 0: not known
 	Bytes int64 // sent or received so far

@@ -485,6 +485,78 @@ func TestEndToEnd_doctor(t *testing.T) {
 	}
 }
 
+// Doctor compares all rows with the master, heals what no trigger saw, and says what it did.
+func TestEndToEnd_doctorCompares(t *testing.T) {
+	m, laptop, phone := twoDevices(t)
+	shell(t, laptop.path, notesTable+`CREATE TABLE pairs(x INT NOT NULL, y TEXT NOT NULL, PRIMARY KEY (x, y));`+
+		`WITH n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 699) INSERT INTO notes(id, title) SELECT 'n' || i, 'title' FROM n;`+
+		`WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) INSERT INTO pairs SELECT i, 'y' FROM n;`)
+	laptop.run(t, "track", laptop.path, "notes").want(t, 0)
+	laptop.run(t, "track", laptop.path, "pairs").want(t, 0)
+	laptop.sync(t)
+	phone.sync(t)
+	behind := func(d device, statement string) {
+		t.Helper()
+		shell(t, d.path, `UPDATE _velosync_state SET applying = 1; `+statement+`; UPDATE _velosync_state SET applying = 0;`)
+	}
+
+	// The file knows its master and its space, and only the token has to be said.
+	bare := device{path: phone.path, token: phone.token}
+	r := bare.run(t, "doctor", phone.path).want(t, 0, "Synced first: 0 rows sent, 0 rows received", "Compared with "+m.url+": 2 tables, 900 rows, 5 ranges, in", "nothing differs", "nothing is wrong")
+	if !strings.Contains(r.out, "note\tnotes\t600 rows compared with the master, in 3 ranges\t\n") {
+		t.Errorf("doctor prints %q", r.out)
+	}
+	list := bare.run(t, "doctor", phone.path, "--json").want(t, 0).objects(t)
+	if len(list) != 2 || list[1]["table"] != "pairs" || list[1]["rows"] != 300.0 || list[1]["ranges"] != 2.0 || list[1]["left_out"] != "" {
+		t.Errorf("doctor --json prints %v", list)
+	}
+
+	behind(phone, `UPDATE notes SET title = 'rot' WHERE id IN ('n101', 'n400'); DELETE FROM pairs WHERE x = 299`)
+	phone.run(t, "doctor", phone.path, "--local").want(t, 0, "nothing is wrong") // which nothing here can tell
+	r = phone.run(t, "doctor", phone.path, "--json").want(t, exitFound, "3 rows differed, 3 healed", "2 problems")
+	list = r.objects(t)
+	if len(list) != 4 || list[2]["level"] != "error" || list[2]["differed"] != 2.0 || list[2]["healed"] != 2.0 || list[2]["after"] != nil || list[2]["to"] != "n611" ||
+		list[3]["table"] != "pairs" || list[3]["after"] != `["i256","ty"]` || list[3]["to"] != nil || !strings.Contains(fmt.Sprint(list[3]["what"]), "after the key 256, y") {
+		t.Errorf("doctor --json prints %v", list)
+	}
+	if got := shell(t, phone.path, `SELECT count(*) FILTER (WHERE title = 'title'), (SELECT count(*) FROM pairs) FROM notes;`); got != "600|300" {
+		t.Errorf("after it the phone has %s", got)
+	}
+	phone.run(t, "doctor", phone.path).want(t, exitFound, "nothing differs", "1 problem") // the conflicts, which a person looks at
+	if got := phone.run(t, "conflicts", phone.path, "--json").want(t, 0).objects(t); len(got) != 3 || got[0]["kind"] != "diverged" {
+		t.Errorf("conflicts: %v", got)
+	}
+
+	// Beside a process that syncs.
+	stop := laptop.watch(t)
+	eventually(t, "it holds the file", func() bool { return laptop.run(t, "sync", laptop.path).code == exitFile })
+	behind(laptop, `UPDATE notes SET title = 'rot' WHERE id = 'n500'`)
+	laptop.run(t, "doctor", laptop.path).want(t, exitFound, "Another process syncs", "1 row differed, 1 healed")
+	stop()
+	if got := shell(t, laptop.path, `SELECT title FROM notes WHERE id = 'n500';`); got != "title" {
+		t.Errorf("the laptop has %q", got)
+	}
+	shell(t, laptop.path, `UPDATE _velosync_conflict SET settled = 'theirs';`)
+
+	// What keeps it from comparing.
+	laptop.run(t, "doctor", laptop.path, "--space", "other").want(t, exitUsage, "syncs with the space notes", "--local")
+	laptop.run(t, "doctor", laptop.path, "--master", "example.com").want(t, exitUsage, "--master", "https://")
+	for range 2 {
+		device{path: laptop.path}.run(t, "doctor", laptop.path).want(t, exitFailed, "not compared", "VELOSYNC_TOKEN")
+	}
+	laptop.run(t, "doctor", laptop.path).want(t, 0)
+	m.stop()
+	laptop.run(t, "doctor", laptop.path).want(t, exitOffline, "itself has no problem", "is masterd running at "+m.url)
+	laptop.run(t, "doctor", laptop.path, "--local").want(t, 0, "nothing is wrong")
+	shell(t, laptop.path, `DROP TRIGGER _velosync_notes_insert;`)
+	laptop.run(t, "doctor", laptop.path).want(t, exitFound, "1 problem", "Not compared with the master: ")
+	never := newFile(t, notesTable)
+	velosync(t, "track", never, "notes").want(t, 0)
+	if r := velosync(t, "doctor", never).want(t, 0); !strings.Contains(r.out, "no master is known") {
+		t.Errorf("doctor of a file that never synced prints %q", r.out)
+	}
+}
+
 // The example for applications in other languages does what it says.
 func TestEndToEnd_sidecar(t *testing.T) {
 	cmd := filepath.Dir(program(t, "velosync"))

@@ -46,7 +46,8 @@ JSON object a line with --json. Words for people go to standard error.
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 the master can't be reached (changes
 stay in FILE), 4 FILE can't be used (missing, no database, read-only, locked, or another
-process syncs it), 5 doctor found problems or wait ran out of time.`
+process syncs it), 5 doctor found problems or wait ran out of time. Where doctor finds none
+and could not compare rows with the master, it ends as sync does: 3, or 1 if it was refused.`
 
 // A codeError is an error with the exit code that it ends the program with.
 type codeError struct {
@@ -82,7 +83,7 @@ type cli struct {
 	Conflicts conflictsCmd `cmd:"" help:"Show what lost against a concurrent change, and by which rule."`
 	Resolve   resolveCmd   `cmd:"" help:"Settle a conflict: bring back mine, or agree with theirs."`
 	Log       logCmd       `cmd:"" help:"Show the log of changes that are not acknowledged yet."`
-	Doctor    doctorCmd    `cmd:"" help:"Check the file, its triggers and its sync, and say what to do."`
+	Doctor    doctorCmd    `cmd:"" help:"Check the file, its triggers and its sync, compare all rows with the master, and say what to do."`
 }
 
 // fileArg is the database that a command is about.

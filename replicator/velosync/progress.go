@@ -22,7 +22,7 @@ type progress struct {
 const barAfter = 250 * time.Millisecond
 
 // phaseWords say what a phase does.
-var phaseWords = map[string]string{"push": "sending", "pull": "receiving", "apply": "writing"}
+var phaseWords = map[string]string{"push": "sending", "pull": "receiving", "apply": "writing", "compare": "comparing"}
 
 // show draws p.
 func (b *progress) show(p replicator.Progress) {

@@ -138,9 +138,14 @@ func (c *syncCmd) report(std streams, round replicator.Round) error {
 	} else {
 		err = std.print(false, []record{roundRecord(round)}, roundColumns...)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		c.tell(std, round)
 	}
+	return err
+}
+
+// tell says what a person may want to look at after a round.
+func (c *syncCmd) tell(std streams, round replicator.Round) {
 	if round.Restored {
 		std.say("The master was restored from an older copy: %s pushed back from here", plural(round.PushedBackRows, "row"))
 	}
@@ -156,7 +161,6 @@ func (c *syncCmd) report(std streams, round replicator.Round) error {
 	if n := round.ParkedRows; n > 0 {
 		std.say("%s from the master can't be written here: velosync doctor %s", plural(n, "row"), quoteArg(c.File))
 	}
-	return nil
 }
 
 // roundRecord is what people see of a round; its JSON says more.
