@@ -90,18 +90,23 @@ type pusher struct {
 	pushes int
 }
 
-// push adds a row under a key. It is tried until it is answered, as a device does.
-func (p *pusher) push(ctx context.Context, engine store.Engine, key string) error {
+// next returns a push that adds a row under a key.
+func (p *pusher) next(key string) *change.Push {
 	p.pushes++
 	var names []change.Name
 	for n := range p.pushes {
 		names = append(names, change.Name{p.id, byte(n), byte(n >> 8), 1})
 	}
-	push := &change.Push{Device: change.DeviceID{p.id}, Names: names, Schema: p.schema.Digest(), Tables: p.schema, Known: p.schema.Digest(),
+	return &change.Push{Device: change.DeviceID{p.id}, Names: names, Schema: p.schema.Digest(), Tables: p.schema, Known: p.schema.Digest(),
 		Epochs: p.epochs, Seen: p.seen, Through: change.LSN(p.pushes), Blocks: []change.Block{{
-			Regs: change.AllBits(5), Keys: []change.Value{key}, Columns: [][]change.Value{{"t"}, {"b"}, {nil}, {0.5}, {int64(1)}},
+			Regs: change.AllBits(5), Keys: []change.Value{key}, Columns: [][]change.Value{{fmt.Sprint("by ", p.id)}, {"b"}, {nil}, {0.5}, {int64(1)}},
 			Stamps: []change.EditStamp{{Seen: p.seen, Existence: p.seen, LSN: change.LSN(p.pushes), Time: 1_700_000_000_000, Weight: 0.5}},
 		}}}
+}
+
+// push adds a row under a key. It is tried until it is answered, as a device does.
+func (p *pusher) push(ctx context.Context, engine store.Engine, key string) error {
+	push := p.next(key)
 	for {
 		pull, err := p.try(ctx, engine, push)
 		var unavailable *store.UnavailableError

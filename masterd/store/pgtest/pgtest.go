@@ -36,9 +36,10 @@ type Server struct {
 	mu      sync.Mutex
 	process *exec.Cmd
 	exited  chan struct{}
+	heir    *exec.Cmd // ends the server if this process is killed
 }
 
-// Start starts a server, which ends with the test. What it commits survives Restart, and no
+// Start starts a server, which ends with the test, however that ends. What it commits survives Restart, and no
 // power cut unless a setting is "fsync=on".
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
@@ -127,8 +128,13 @@ func (s *Server) start() {
 	if err := c.Start(); err != nil {
 		s.t.Fatalf("pgtest: %v", err)
 	}
+	heir, err := s.startHeir(c.Process.Pid)
+	if err != nil {
+		_ = c.Process.Kill()
+		s.t.Fatalf("pgtest: %v", err)
+	}
 	s.mu.Lock()
-	s.process, s.exited = c, make(chan struct{})
+	s.process, s.heir, s.exited = c, heir, make(chan struct{})
 	exited := s.exited
 	s.mu.Unlock()
 	ready := make(chan string, 1)
@@ -156,6 +162,19 @@ func (s *Server) start() {
 	}
 }
 
+// startHeir starts a process that ends the server, and deletes its directory, when this one
+// is gone, killed say: its end of the pipe is closed then. It is in a process group of its
+// own, which a signal to all of the test's does not reach.
+func (s *Server) startHeir(server int) (*exec.Cmd, error) {
+	c := exec.Command("sh", "-c", `read -r nothing; kill -QUIT "$1"
+		for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$1" 2>/dev/null || break; sleep 0.2; done; rm -rf "$2"`, "sh", strconv.Itoa(server), s.dir)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if _, err := c.StdinPipe(); err != nil {
+		return nil, err
+	}
+	return c, c.Start()
+}
+
 func (s *Server) stop(signal os.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +183,9 @@ func (s *Server) stop(signal os.Signal) {
 	}
 	_ = s.process.Process.Signal(signal) // it may have ended
 	<-s.exited
-	s.process = nil
+	_ = s.heir.Process.Kill() // before the server's pid can be another's
+	_ = s.heir.Wait()
+	s.process, s.heir = nil, nil
 }
 
 // Restart ends all connections as a crash does, and starts the server again. It holds what
