@@ -35,7 +35,7 @@ func TestPostgres(t *testing.T) {
 		return store.OpenPostgres(context.Background(), server.URL(schemaOf(dir)), dir, o)
 	}
 	t.Run("kept cache", func(t *testing.T) {
-		storetest.Run(t, storetest.Config{Open: open, Crash: func(t testing.TB, dir string) string {
+		storetest.Run(t, storetest.Config{Few: true, Open: open, Crash: func(t testing.TB, dir string) string {
 			to := crash(t, dir)
 			server.Copy(schemaOf(dir), schemaOf(to))
 			return to
@@ -44,6 +44,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("two masterds", func(t *testing.T) {
 		storetest.Run(t, storetest.Config{
 			Turns: true,
+			Few:   true,
 			Open: func(dir string, o store.Options) (store.Engine, error) {
 				var both two
 				for i := range both.engines {

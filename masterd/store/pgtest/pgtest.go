@@ -37,6 +37,9 @@ type Server struct {
 	process *exec.Cmd
 	exited  chan struct{}
 	heir    *exec.Cmd // ends the server if this process is killed
+
+	adminMu sync.Mutex
+	admin   *pgx.Conn // of Exec, kept: to fork a server process costs more than most statements
 }
 
 // Start starts a server, which ends with the test, however that ends. What it commits survives Restart, and no
@@ -50,6 +53,7 @@ func Start(t testing.TB, settings ...string) *Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		s.hangUp()
 		s.stop(syscall.SIGQUIT)
 		if err := os.RemoveAll(s.dir); err != nil {
 			t.Error(err)
@@ -192,6 +196,7 @@ func (s *Server) stop(signal os.Signal) {
 // was committed.
 func (s *Server) Restart() {
 	s.t.Helper()
+	s.hangUp()
 	s.stop(syscall.SIGQUIT)
 	s.start()
 }
@@ -222,16 +227,30 @@ func (s *Server) Copy(from, to string) {
 func (s *Server) Exec(statement string) {
 	s.t.Helper()
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, "postgres://postgres@/postgres?host="+url.QueryEscape(s.dir))
-	if err != nil {
-		s.t.Fatalf("pgtest: %v", err)
+	s.adminMu.Lock()
+	defer s.adminMu.Unlock()
+	if s.admin == nil {
+		conn, err := pgx.Connect(ctx, "postgres://postgres@/postgres?host="+url.QueryEscape(s.dir))
+		if err != nil {
+			s.t.Fatalf("pgtest: %v", err)
+		}
+		s.admin = conn
 	}
-	defer conn.Close(ctx)
-	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, statement)
+	err := pgx.BeginTxFunc(ctx, s.admin, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol) // each is sent once: nothing to prepare
 		return err
 	})
 	if err != nil {
 		s.t.Fatalf("pgtest: %v", err)
+	}
+}
+
+// hangUp ends the connection of Exec.
+func (s *Server) hangUp() {
+	s.adminMu.Lock()
+	defer s.adminMu.Unlock()
+	if s.admin != nil {
+		_ = s.admin.Close(context.Background()) // the server ends next
+		s.admin = nil
 	}
 }

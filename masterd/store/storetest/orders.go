@@ -14,13 +14,9 @@ import (
 // the same row, existence and losers each time. See order_check of the model.
 func testOrders(t *testing.T, c Config) {
 	rnd := seeded(t)
-	sets := 30
-	if testing.Short() || c.Turns { // the other engines run them all
-		sets = 8
-	}
 	m := newMaster(t, c, store.Options{})
 	row := 0
-	for range sets {
+	for range c.cases(6, 30) {
 		s := drawSet(rnd)
 		var want string
 		for _, order := range permutations(len(s.edits)) {
@@ -93,6 +89,7 @@ func (s *editSet) run(t *testing.T, m *master, key string, order []int) string {
 	t.Helper()
 	schema := notesTables(t)
 	base, _ := m.space.Head()
+	var epochs []change.Epoch
 	push := func(e orderedEdit) {
 		// Each edit is a device of its own, for the row.
 		d := newClient(t, m.space, e.device, schema)
@@ -108,7 +105,10 @@ func (s *editSet) run(t *testing.T, m *master, key string, order []int) string {
 		}
 		parts := d.request(x)
 		// A new device knows no epochs; one is enough for its seen.
-		parts[0].Epochs = epochsOf(t, m)
+		if len(epochs) == 0 {
+			epochs = epochsOf(t, m)
+		}
+		parts[0].Epochs = epochs
 		if _, err := d.send(parts); err != nil {
 			t.Fatal(err)
 		}

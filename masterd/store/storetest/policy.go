@@ -117,12 +117,8 @@ func testPolicies(t *testing.T, c Config) {
 // row each time, and the values that the policies say.
 func testPolicyOrders(t *testing.T, c Config) {
 	rnd := seeded(t)
-	sets := 30
-	if testing.Short() {
-		sets = 8
-	}
 	m, row := newMaster(t, c, store.Options{}), 0
-	for range sets {
+	for range c.cases(6, 30) {
 		edits := drawPolicyEdits(rnd)
 		first := ""
 		for _, order := range permutations(len(edits)) {

@@ -14,11 +14,7 @@ import (
 // are right.
 func testRandom(t *testing.T, c Config) {
 	rnd := seeded(t)
-	runs := 12
-	if testing.Short() || c.Turns { // the other engines run them all
-		runs = 4
-	}
-	for range runs {
+	for range c.cases(3, 12) {
 		randomRun(t, c, rnd)
 		if t.Failed() {
 			return

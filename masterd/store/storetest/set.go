@@ -201,12 +201,8 @@ func testSets(t *testing.T, c Config) {
 // known to all who removed it.
 func testSetOrders(t *testing.T, c Config) {
 	rnd := seeded(t)
-	sets := 25
-	if testing.Short() || c.Turns {
-		sets = 6
-	}
 	m, row := newMaster(t, c, store.Options{}), 0
-	for range sets {
+	for range c.cases(6, 25) {
 		edits := drawSetEdits(rnd)
 		for _, order := range permutations(len(edits)) {
 			row++

@@ -29,6 +29,18 @@ type Config struct {
 	// Turns says that Open opens two engines on the same data, which are asked in turn. So
 	// the opening that an answer tells of may not be the one that writes next.
 	Turns bool
+	// Few says that the random tests draw few cases: they are about code that another engine,
+	// which takes them all, has in common with this one, whose every call costs more.
+	Few bool
+}
+
+// cases is how many cases a random test draws, anew in each run: all of them if the engine is
+// not one that takes few, or in make soak.
+func (c Config) cases(few, all int) int {
+	if c.Few && os.Getenv("VELOSYNC_FULL") == "" {
+		return few
+	}
+	return all
 }
 
 // Run runs the suite.
