@@ -5,6 +5,11 @@ export CGO_ENABLED := 1
 
 # Seeds of the simulation in make test.
 SIM_SEEDS ?= 180
+# The first of them run with -race.
+RACE_SEEDS := 12
+# Tests whose files stand in memory, where there is room, do not wait for the disk. None needs one:
+# what a power cut or a full disk does is played, see replicator/sim/disk. Compilers keep the disk.
+IN_MEMORY = GOTMPDIR=$${GOTMPDIR:-$${TMPDIR:-/tmp}} TMPDIR=$$(.ci/memory)
 # How long make soak goes on, and the seed that it begins with; 0: a random one.
 SOAK_TIME ?= 20m
 SOAK_SEED ?= 0
@@ -12,7 +17,7 @@ SOAK_SEED ?= 0
 FUZZ_TIME  ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check unit asan short-fuzz sim bench fuzz soak setup clean
+.PHONY: help demo build test compile check unit asan short-fuzz sim bench fuzz soak setup clean
 
 help:
 	@echo 'make demo    two devices and a master on this machine, from search to convergence'
@@ -23,7 +28,7 @@ help:
 	@echo 'make bench   the figures of the README, as a table'
 	@echo 'make bench-vector  vector search beside sqlite-vec, usearch, FAISS and others, with a plot'
 	@echo 'make fuzz    each fuzz target for FUZZ_TIME ($(FUZZ_TIME))'
-	@echo 'make soak    the big scenarios at their full size, then all simulations for SOAK_TIME ($(SOAK_TIME)), from a random seed on'
+	@echo 'make soak    the big scenarios and the random tests of the store at their full size, then all simulations for SOAK_TIME ($(SOAK_TIME)), from a random seed on'
 	@echo 'make mutants breaks our own code, one place at a time, and demands that the simulation sees it; results: replicator/sim/MUTANTS.md'
 	@echo 'make clean   remove what the others made'
 
@@ -41,6 +46,7 @@ build:
 # One after the other: the tests measure time limits, and two compilers of SQLite at once
 # leave them none.
 test: setup
+	$(MAKE) compile
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) asan
@@ -49,6 +55,13 @@ test: setup
 	@echo
 	@echo 'all checks passed: gofmt, vet, staticcheck, tests with -race, address sanitizer,'
 	@echo '$(SIM_SEEDS) simulated schedules, fuzzing, end-to-end runs of the built commands'
+
+# SQLite, a minute of one core, is compiled in five ways by what follows: here on all cores,
+# where no test waits for it.
+SQLITE := github.com/mattn/go-sqlite3
+compile: setup
+	printf '%s\n' 'build $(SQLITE)' 'build -race $(SQLITE)' 'build -asan $(SQLITE)' 'build -tags sqlite_fts5 $(SQLITE)' \
+		'test -c -fuzz . -o /dev/null ./sqlfuncs' | xargs -P "$$(nproc)" -I @ sh -c '$(GO) @'
 
 check:
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w these: $$files"; exit 1; fi
@@ -59,13 +72,15 @@ check:
 # The end-to-end runs are among these: replicator/velosync builds both commands and runs them.
 # The simulation has few goroutines: some of its schedules do here, sim runs more without -race.
 unit: setup
-	VELOSYNC_SIM_SEEDS=12 $(GO) test -race -timeout 30m ./...
+	$(IN_MEMORY) VELOSYNC_SIM_SEEDS=$(RACE_SEEDS) $(GO) test -race -timeout 30m ./...
 
 asan:
-	$(GO) test -asan -timeout 30m ./sqlfuncs
+	$(IN_MEMORY) $(GO) test -asan -timeout 30m ./sqlfuncs
 
+# The other tests of the package, and the first seeds, ran in unit.
 sim:
-	VELOSYNC_SIM_SEEDS=$(SIM_SEEDS) $(GO) test -count=1 -timeout 40m ./replicator/sim
+	$(IN_MEMORY) VELOSYNC_SIM_SEEDS=$$(($(RACE_SEEDS) + 1))-$(SIM_SEEDS) \
+		$(GO) test -count=1 -timeout 40m -run '^Test(Schedules|Lives|Digests)$$' ./replicator/sim
 
 short-fuzz:
 	.ci/fuzz 5s
@@ -92,6 +107,7 @@ fuzz:
 
 soak:
 	VELOSYNC_FULL=1 $(GO) test -count=1 -timeout 0 -v -run TestScenario ./replicator
+	VELOSYNC_FULL=1 $(GO) test -count=1 -timeout 0 -run 'TestSQLite|TestPostgres' ./masterd/store
 	$(GO) run ./replicator/sim/soak -time $(SOAK_TIME) -seed $(SOAK_SEED)
 
 # MUTANTS=expression: only those with such names.
