@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -161,10 +162,26 @@ func TestQuietly(t *testing.T) {
 	if got := dump(t, f.Device, `SELECT at, n FROM t`) + dump(t, f.Device, audit); got != "string:touched int64:1string:insert mine,4,relayed" {
 		t.Errorf("here: %s", got)
 	}
+	// And after a round that failed halfway.
+	cut := errors.New("cut")
+	r := f.begin(t)
+	pushOf(t, r, Limits{})
+	_, err := f.Finish(r, func(yield func(*change.Pull, error) bool) {
+		if yield(&change.Pull{To: 6, Blocks: []change.Block{row(1, "mine", int64(8))}}, nil) {
+			yield(nil, cut)
+		}
+	}, false)
+	if !errors.Is(err, cut) {
+		t.Fatalf("a page that is cut: %v", err)
+	}
+	run(t, f.Device, `UPDATE t SET a = 4`)
+	if got := dump(t, f.Device, `SELECT a, at, n FROM t`) + dump(t, f.Device, audit); got != "int64:4 string:touched int64:2string:insert mine,again,relayed,relayed" {
+		t.Errorf("here, after a round that failed: %s", got)
+	}
 
 	// A trigger that is made while the answer is on its way.
 	f.sync(t, &change.Pull{To: 9})
-	r := f.begin(t)
+	r = f.begin(t)
 	pushOf(t, r, Limits{})
 	run(t, f.reader, `CREATE TRIGGER trim AFTER UPDATE ON t BEGIN DELETE FROM t WHERE n > 5; END`)
 	if _, err := f.Finish(r, pages(&change.Pull{To: 10, Blocks: []change.Block{row(1, "mine", int64(9))}}), false); err == nil || !strings.Contains(err.Error(), "trim") {

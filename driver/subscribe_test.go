@@ -7,6 +7,7 @@ import (
 	"iter"
 	osexec "os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -268,5 +269,42 @@ func TestSubscribe_atOnce(t *testing.T) {
 	}
 	if took := time.Since(began); took > 1500*time.Millisecond { // polls alone would take 3 s
 		t.Errorf("30 commits were told in %v", took)
+	}
+}
+
+// TestSubscribe_roundAtOnce: a round of the driver's own replicator is told as soon as it is
+// over, not at the next poll.
+func TestSubscribe_roundAtOnce(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{Insecure: true})
+	file := filepath.Join(t.TempDir(), "b.db")
+	dsn := "?_velosync_track=notes&_velosync_master=" + m.URL
+	a, b := open(t, tempFile(t)+dsn), open(t, file+dsn)
+	execAll(t, a, `CREATE TABLE notes(id TEXT PRIMARY KEY NOT NULL, title TEXT)`, `SELECT velosync_wait(20)`)
+	execAll(t, b, `SELECT velosync_wait(20)`)
+	read, look := follow(t, b), open(t, file)
+	const rows = 21
+	var late []time.Duration
+	for n := range rows {
+		visible := make(chan time.Time, 1)
+		go func() {
+			for t.Context().Err() == nil {
+				found := 0
+				if err := look.QueryRow(`SELECT count(*) FROM notes WHERE id = ?`, fmt.Sprint(n)).Scan(&found); err == nil && found == 1 {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			visible <- time.Now()
+		}()
+		execAll(t, a, fmt.Sprintf(`INSERT INTO notes VALUES ('%d', 'x')`, n))
+		if got, want := read(), fmt.Sprintf("insert notes[%d] remote", n); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+		told := time.Now()
+		late = append(late, told.Sub(<-visible))
+	}
+	slices.Sort(late)
+	if late[rows/2] > 25*time.Millisecond { // polls alone would take up to 100
+		t.Errorf("rows were told %v after they could be read", late)
 	}
 }
