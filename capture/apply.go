@@ -649,7 +649,7 @@ func (a *applier) move() error {
 	}
 	_, err := d.c.Exec(`DELETE FROM _velosync_conflict WHERE settled_at < ?`, d.now()-settledKept)
 	if err == nil {
-		_, err = d.c.Exec(`UPDATE _velosync_sync SET last_sync = ?, last_error = NULL, was = 0, compared = 0`, d.now())
+		_, err = d.c.Exec(`UPDATE _velosync_sync SET last_sync = ?, last_error = NULL, was = 0, compared = 0, rounds = rounds + 1`, d.now())
 	}
 	return err
 }

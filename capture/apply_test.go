@@ -35,7 +35,7 @@ func newFile(t *testing.T, script string) *file {
 func (f *file) begin(t *testing.T) *Round {
 	t.Helper()
 	f.names++
-	r, err := f.Begin(f.reader, change.Name{f.names})
+	r, err := f.Begin(f.reader, change.Name{f.names}, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@
 // what comes back:
 //
 //	d, err := capture.Open(conn, capture.Options{})
-//	round, err := d.Begin(name)                  // the fence
+//	round, err := d.Begin(reader, name, false)   // the fence
 //	for part, err := range round.Parts(limits) { … } // what is pending
 //	result, err := d.Finish(round, pulls)        // one local transaction
 package capture

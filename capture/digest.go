@@ -509,9 +509,3 @@ func (h *healing) exchange() error {
 	}
 	return nil
 }
-
-// Names returns how many rounds the file has begun under its id.
-func (d *Device) Names() (n int64, err error) {
-	_, err = d.c.Row(`SELECT coalesce(max(n), 0) FROM _velosync_name`, nil, &n)
-	return n, err
-}

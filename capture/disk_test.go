@@ -24,7 +24,7 @@ func TestBegin_failedSync(t *testing.T) {
 	f := &file{Device: w, reader: r}
 	run(t, w, kv+`INSERT INTO kv(k) VALUES ('x')`)
 	disks.Fail(disk.Fault{Ops: disk.Sync, Times: 1})
-	_, failed := f.Begin(f.reader, change.Name{1})
+	_, failed := f.Begin(f.reader, change.Name{1}, true)
 	if disks.Heal() != 1 || failed == nil {
 		t.Fatalf("a fence whose sync fails: %v", failed)
 	}

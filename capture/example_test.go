@@ -52,7 +52,7 @@ func Example() {
 	exec(`INSERT INTO notes VALUES ('n1', 'tea', 'green')`)
 	exec(`UPDATE notes SET body = 'black'`)
 
-	round, err := d.Begin(reader, change.Name{1})
+	round, err := d.Begin(reader, change.Name{1}, false)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -29,6 +29,7 @@ type Round struct {
 	Tables   change.Schema      // this device's
 	Space    change.Schema      // the space's, as the device knows it; nil: not yet
 	Pending  bool               // there is something to push
+	Idle     bool               // there is nothing to tell: the round goes by the name of the last push
 	Fresh    []change.ColumnRef // columns that the last complete round did not know
 	Renames  []change.Rename    // tables and columns that it knew under another name
 
@@ -50,9 +51,13 @@ type Round struct {
 // Then comes the fence: the push's name is written into the file and synced to the disk,
 // with all that the push can carry, before anything is sent. So a power cut can't roll the
 // file back behind what the master has seen, and the master can tell a copy of the file
-// from the file. A round with nothing to push is not synced: at worst it is forgotten, and
-// the file takes a new id.
-func (d *Device) Begin(reader *Device, name change.Name) (*Round, error) {
+// from the file.
+//
+// A round that has nothing to tell since the last answered push needs no fence, unless named
+// asks for one: it goes by that push's name, writes nothing before the answer, and the
+// master has nothing to write down either. Only a pull of several pages has to be named,
+// since each page counts only while its push is the last one under the device's id.
+func (d *Device) Begin(reader *Device, name change.Name, named bool) (*Round, error) {
 	if _, err := d.Mend(); err != nil {
 		return nil, err
 	}
@@ -63,7 +68,9 @@ func (d *Device) Begin(reader *Device, name change.Name) (*Round, error) {
 	}
 	r := &Round{Name: name, held: make(map[rowKey]bool), reader: reader}
 	err := r.open()
-	if err == nil {
+	if r.Idle = r.Idle && !named; r.Idle {
+		r.Name = r.Names[0]
+	} else if err == nil {
 		err = d.fence(r)
 	}
 	if err != nil {
@@ -114,8 +121,17 @@ func (r *Round) open() error {
 	if r.Renames, err = d.renames(); err != nil {
 		return err
 	}
-	r.Space, err = d.space()
-	return err
+	if r.Space, err = d.space(); err != nil {
+		return err
+	}
+	names, err := d.names()
+	if err != nil {
+		return err
+	}
+	if !r.Pending && r.Seen > 0 && r.Through == r.acked && len(names) == 1 && len(r.Fresh) == 0 && len(r.Renames) == 0 {
+		r.Idle, r.Names = true, names
+	}
+	return nil
 }
 
 // fresh returns the columns that the device's tables had not when its last round was
@@ -153,13 +169,14 @@ func (d *Device) fresh(seen change.Seq) (list []change.ColumnRef, err error) {
 	return list, nil
 }
 
-func (d *Device) fence(r *Round) error {
-	level := "NORMAL"
+// fence writes the push's name. What can be pushed is on the disk then; all else that a
+// round writes may be lost in a power cut, and comes again.
+func (d *Device) fence(r *Round) (err error) {
 	if r.Pending {
-		level = "FULL"
-	}
-	if err := d.c.Script("PRAGMA synchronous = " + level); err != nil {
-		return err
+		if err := d.c.Script("PRAGMA synchronous = FULL"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, d.c.Script("PRAGMA synchronous = NORMAL")) }()
 	}
 	return d.c.Tx(func() error {
 		s, err := d.State()
@@ -195,6 +212,9 @@ func (r *Round) Release() error {
 // Abandon takes the round's name back: the push did not reach the master, or the master
 // said that it applied nothing.
 func (d *Device) Abandon(r *Round) error {
+	if r.Idle {
+		return nil
+	}
 	if _, err := d.c.Exec(`DELETE FROM _velosync_name WHERE name = ?`, r.Name[:]); err != nil {
 		return fmt.Errorf("abandon a round: %w", err)
 	}
@@ -310,6 +330,12 @@ func (d *Device) renewLog() error {
 	}
 	d.failed = false
 	return nil
+}
+
+// Rounds returns how many rounds of the file were complete.
+func (d *Device) Rounds() (n int64, err error) {
+	_, err = d.c.Row(`SELECT rounds FROM _velosync_sync`, nil, &n)
+	return n, err
 }
 
 // Failed writes down why a round did not complete, for velosync_status.

@@ -17,7 +17,7 @@ func (r *Replicator) digest(ctx context.Context, round *Round) error {
 	if r.o.DigestEvery < 0 || r.old {
 		return nil
 	}
-	n, err := r.device.Names()
+	n, err := r.device.Rounds()
 	if err != nil || n%int64(r.o.DigestEvery) != 0 {
 		return err
 	}

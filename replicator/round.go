@@ -62,6 +62,18 @@ const (
 	mostNames = 5000
 )
 
+// An attempt says how a round is tried.
+type attempt struct {
+	parts      capture.Limits
+	sendTables bool // with the push
+	named      bool // the round gets a name of its own, though it has nothing to tell
+	park       bool // rows that meet a constraint, rather than try again
+}
+
+// errPages says that a round which goes by the name of the last push is answered by more
+// than one page: it begins again under a name of its own.
+var errPages = errors.New("replicator: the pull has several pages")
+
 // Sync runs a round: it pushes all that is pending, applies what others wrote, and
 // acknowledges. It begins again where the file or the master moved meanwhile. A master that
 // was restored from an older copy gets back what it lacks and this device has.
@@ -102,15 +114,17 @@ func (r *Replicator) Sync(ctx context.Context) (Round, error) {
 // tries runs rounds until one is complete.
 func (r *Replicator) tries(ctx context.Context, round *Round) error {
 	collisions := 0
-	sendTables := false
-	parts := r.o.Parts
+	try := attempt{parts: r.o.Parts}
 	for round.Tries = 1; ; round.Tries++ {
-		cr, err := r.round(ctx, round, parts, sendTables, collisions >= parkAfter)
+		try.park = collisions >= parkAfter
+		cr, err := r.round(ctx, round, try)
 		if err == nil {
 			return nil
 		}
 		var problem *wire.Problem
 		switch {
+		case errors.Is(err, errPages):
+			try.named = true
 		case errors.Is(err, capture.ErrMoved):
 		case errors.Is(err, capture.ErrAgain):
 			collisions++
@@ -136,11 +150,11 @@ func (r *Replicator) tries(ctx context.Context, round *Round) error {
 			}
 			round.RenumberedRows += n
 			r.log.Info("rows got other numbers: other devices made rows under theirs", "rows", n)
-		case problem.Code == wire.CodeSchemaUnknown && !sendTables:
-			sendTables = true
+		case problem.Code == wire.CodeSchemaUnknown && !try.sendTables:
+			try.sendTables = true
 		case problem.Code == wire.CodePage, problem.Code == wire.CodePart: // the master was restarted, or another round came between
-		case (problem.Code == wire.CodeTooLarge || problem.Code == wire.CodeTimeout) && halve(&parts):
-			r.log.Info("the master takes less at a time", "bytes", parts.Bytes)
+		case (problem.Code == wire.CodeTooLarge || problem.Code == wire.CodeTimeout) && halve(&try.parts):
+			r.log.Info("the master takes less at a time", "bytes", try.parts.Bytes)
 		case problem.Code == wire.CodeRestored:
 			if err := r.device.Abandon(cr); err != nil { // the master has nothing of this push
 				return err
@@ -172,7 +186,7 @@ func halve(l *capture.Limits) bool {
 }
 
 // round runs one round. It returns what it began, nil if it did not come to that.
-func (r *Replicator) round(ctx context.Context, round *Round, parts capture.Limits, sendTables, park bool) (*capture.Round, error) {
+func (r *Replicator) round(ctx context.Context, round *Round, try attempt) (*capture.Round, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -191,16 +205,16 @@ func (r *Replicator) round(ctx context.Context, round *Round, parts capture.Limi
 	} else if folded > 0 {
 		r.log.Info("log compacted in place", "rows", folded)
 	}
-	cr, err := r.device.Begin(r.reader, name)
+	cr, err := r.device.Begin(r.reader, name, try.named)
 	if err != nil {
 		return nil, err
 	}
-	err = r.exchange(ctx, cr, round, parts, sendTables, park)
+	err = r.exchange(ctx, cr, round, try)
 	return cr, errors.Join(err, cr.Release())
 }
 
 // exchange does the round that was begun.
-func (r *Replicator) exchange(ctx context.Context, cr *capture.Round, round *Round, parts capture.Limits, sendTables, park bool) (err error) {
+func (r *Replicator) exchange(ctx context.Context, cr *capture.Round, round *Round, try attempt) (err error) {
 	if len(cr.Names) > mostNames {
 		// So many pushes without an answer that their names do not fit: a new id needs none.
 		_, err := r.device.Fork(cr)
@@ -208,8 +222,8 @@ func (r *Replicator) exchange(ctx context.Context, cr *capture.Round, round *Rou
 	}
 	round.FirstSync = cr.Space == nil
 	// The tables travel when the master can't know them by their digest.
-	sendTables = sendTables || cr.Space == nil || cr.Space.Digest() != cr.Tables.Digest()
-	first, err := r.push(ctx, cr, round, parts, sendTables)
+	sendTables := try.sendTables || cr.Space == nil || cr.Space.Digest() != cr.Tables.Digest()
+	first, err := r.push(ctx, cr, round, try.parts, sendTables)
 	if err != nil {
 		if nothingApplied(err) {
 			err = errors.Join(err, r.device.Abandon(cr))
@@ -235,7 +249,7 @@ func (r *Replicator) exchange(ctx context.Context, cr *capture.Round, round *Rou
 	if err := r.o.Step("apply"); err != nil {
 		return err
 	}
-	applied, err := r.device.Finish(cr, r.watch(stage.pulls(), round.PulledRows), park)
+	applied, err := r.device.Finish(cr, r.watch(stage.pulls(), round.PulledRows), try.park)
 	if err != nil {
 		return err
 	}
@@ -304,6 +318,9 @@ func (r *Replicator) pull(ctx context.Context, cr *capture.Round, body []byte, r
 		pull, err := wire.DecodePull(body, r.o.Limits)
 		if err != nil {
 			return stage, fmt.Errorf("read the pull: %w", err)
+		}
+		if cr.Idle && !pull.Done {
+			return stage, errPages
 		}
 		of := cr.Space
 		if pull.Tables != nil {

@@ -408,6 +408,45 @@ func TestScenario_26_DeleteWhileTheColumnComes(t *testing.T) {
 	}
 }
 
+// A delete has seen of a column that its author lacked what it had seen of the row, whether
+// the column came before the delete was sent or not.
+func TestScenario_26_DeleteBeforeTheColumnComes(t *testing.T) {
+	told := make(map[bool]string)
+	for _, comes := range []bool{false, true} {
+		m := masterdtest.New(t, masterdtest.Options{})
+		during := func() {}
+		a := newDevice(t, m, "a", nil)
+		b := newDevice(t, m, "b", func(o *replicator.Options) {
+			o.Step = func(step string) error {
+				if f := during; step == "apply" {
+					during = func() {}
+					f()
+				}
+				return nil
+			}
+		})
+		const column = `ALTER TABLE notes ADD COLUMN lang TEXT`
+		a.exec(notes, `SELECT velosync_track('notes', '{"groups":[]}')`, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
+		a.sync()
+		b.sync()
+		a.exec(column, `UPDATE notes SET lang = 'ja'`)
+		a.sync()
+		during = func() { b.exec(`UPDATE notes SET title = 'chai'`) } // without the other's edit
+		b.sync()
+		b.exec(`DELETE FROM notes`) // with it, but for the column
+		if comes {
+			b.exec(column)
+		}
+		b.sync()
+		a.sync()
+		a.want(`SELECT count(*) FROM notes`, "0")
+		told[comes] = a.rows(`SELECT kind, mine, theirs FROM velosync_conflicts`)
+	}
+	if told[false] == "" || told[true] != told[false] {
+		t.Errorf("the column's author hears %q where the delete was sent without the column, %q with it", told[false], told[true])
+	}
+}
+
 // A column's name may be a word that its table says elsewhere: a type, or a column of
 // another table. A rename concerns the column alone.
 func TestRename_WordsOfTheTable(t *testing.T) {

@@ -86,8 +86,6 @@ func (d *device) checkPage(p *change.Push) error {
 	switch {
 	case d.site == 0:
 		return &PageError{Reason: fmt.Sprintf("device %v has not pushed here", p.Device)}
-	case p.Names[len(p.Names)-1] != d.name:
-		return &PageError{Reason: fmt.Sprintf("another push came under device %v since", p.Device)}
 	case max(p.Page, p.Snapshot) > d.served:
 		return &PageError{Reason: fmt.Sprintf("the page after %d was not reached: served up to %d", max(p.Page, p.Snapshot), d.served)}
 	}
@@ -103,7 +101,7 @@ func (s *space) leaveClean(ctx context.Context) error {
 	if !clean {
 		return nil
 	}
-	return s.write(&job{ctx: ctx, do: func(*tx) error { return nil }})
+	return s.write(&job{ctx: ctx, durable: true, do: func(*tx) error { return nil }})
 }
 
 // page serves the page of a pull that follows p.Page, or the first one.
@@ -136,6 +134,14 @@ func (g *page) begin(p *change.Push) error {
 		return err
 	}
 	g.device = s.device(p.Device)
+	var name []byte // as of this read
+	if _, err := g.Row(`SELECT name FROM _velosync_device WHERE site = ?`, []driver.Value{g.device.site}, &name); err != nil {
+		return err
+	}
+	if last := p.Names[len(p.Names)-1]; string(name) != string(last[:]) {
+		// A copy of the file may have pushed: what it wrote would be left out as this one's own.
+		return &PageError{Reason: fmt.Sprintf("another push came under device %v since", p.Device)}
+	}
 	g.seen = min(p.Seen, g.device.limit(g.head))
 	g.copied = p.Snapshot
 	g.full = g.seen < g.horizon || g.copied > 0

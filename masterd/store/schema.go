@@ -76,6 +76,16 @@ func (s *schema) called(name string) *table {
 	return nil
 }
 
+// knows reports whether the view of a digest is in memory.
+func (s *schema) knows(digest [32]byte) bool {
+	if noTables[digest] {
+		digest = [32]byte{}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.views[digest] != nil
+}
+
 // tableItself stands among places of columns for the table.
 const tableItself = -1
 

@@ -21,11 +21,13 @@ CREATE TABLE IF NOT EXISTS _velosync_sync (
   was        INTEGER NOT NULL DEFAULT 0, -- after a master's restore, until the next pull: seen before it; 0: none
   compared   INTEGER NOT NULL DEFAULT 0, -- as long: the master's head when rows were compared with it
   last_sync  INTEGER,                    -- of the last complete round, unix ms
-  last_error TEXT                        -- of the last round; NULL when it was complete
+  last_error TEXT,                       -- of the last round; NULL when it was complete
+  rounds     INTEGER NOT NULL DEFAULT 0  -- that were complete
 );
 
 -- Names of the last answered push and of those without an answer, oldest first. Written
--- before a push is sent; they tell the master's branches of a copied file apart.
+-- before a push is sent; they tell the master's branches of a copied file apart. A round
+-- that has nothing to tell goes by the newest.
 CREATE TABLE IF NOT EXISTS _velosync_name (
   n       INTEGER PRIMARY KEY,
   name    BLOB NOT NULL,
