@@ -129,8 +129,8 @@ func TestVerify_meanwhile(t *testing.T) {
 			a.sync()
 		}
 	}
-	v := b.verify()
-	if len(v.Tables) != 2 || v.Tables[0].LeftOut != "" || v.Tables[0].Rows < 1201+701 || len(v.Divergences) != 0 {
+	v := b.verify() // of the new rows it meets those behind the first 500: some 700, their keys are random
+	if len(v.Tables) != 2 || v.Tables[0].LeftOut != "" || v.Tables[0].Rows < 1201+600 || len(v.Divergences) != 0 {
 		t.Errorf("others wrote much: %+v", v)
 	}
 
