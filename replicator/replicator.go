@@ -82,9 +82,10 @@ type Options struct {
 	// the master has; what was here goes to velosync_conflicts. Zero means 32, less never.
 	DigestEvery int
 	// DigestIdle is how often Run compares a range beside that, so that the rows of a device
-	// that is connected and idle are compared too. Zero means 1 min: 250 bytes, and 100,000
-	// rows in 6.5 h. With DigestEvery below zero, and while the last round failed, it compares
-	// nothing.
+	// that is connected and idle are compared too. Zero means 1 min: 250 bytes and 2 ms of
+	// the master's CPU, with which 100,000 rows are through in 6.5 h and 1,000 idle devices
+	// take 3 % of a core. With DigestEvery below zero, and while the last round failed, it
+	// compares nothing.
 	DigestIdle time.Duration
 	// DigestRows is the most rows of such a range. Zero means 256.
 	DigestRows int

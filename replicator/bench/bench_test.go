@@ -42,6 +42,7 @@ func TestMeasureAll(t *testing.T) {
 		"1k titles changed: push", "1k titles changed: pull",
 		"1k rows changed 100 times offline: push", "1k rows changed 100 times offline: pull",
 		"1k rows changed 100 times offline", "1k rows changed 100 times offline: log before", "1k rows changed 100 times offline: log after",
+		"digest: all of 400 rows", "digest: device", "digest: master", "digest: traffic",
 		"one fsync of a 4 KiB append, p50", "one HTTP round trip, p50", "write on A seen on B, p50", "write on A seen on B, p95",
 		"exact ORDER BY cosine_similarity LIMIT 10, 400 x 384",
 		"search while rows arrive by sync, before, recall@10", "search while rows arrive by sync, 20 a commit, 10,000 rows/s, p95", "search while rows arrive by sync, after, p50",

@@ -117,6 +117,7 @@ type part struct {
 var parts = []part{
 	{"capture", (*bench).capture},
 	{"sync", (*bench).sync},
+	{"digest", (*bench).digest},
 	{"propagation", (*bench).propagation},
 	{"scan", (*bench).scan},
 	{"search", (*bench).search},
