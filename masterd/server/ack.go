@@ -16,7 +16,7 @@ const maxAck = 4 << 10
 func (s *Server) ack(w *response, r *http.Request, c caller) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.o.RequestTimeout)
 	defer cancel()
-	body, done, err := s.read(ctx, w, r, maxAck)
+	body, done, err := s.read(ctx, w, r, c, maxAck)
 	if err != nil {
 		return err
 	}

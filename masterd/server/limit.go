@@ -85,76 +85,96 @@ func (l *limits) add(key string) *rate.Limiter {
 	return v.limiter
 }
 
-// A gates bounds the work in hand: bodies by their bytes, syncs by number, for each
-// space and for all.
+// A gates bounds the work in hand: bodies by their bytes, for each caller and for all, and
+// syncs by number, for each space and for all.
 type gates struct {
-	wait   time.Duration
-	bodies *semaphore.Weighted
-	total  *semaphore.Weighted
-	each   int64
-	mu     sync.Mutex
-	spaces map[string]*gate
-}
-
-type gate struct {
-	users int // that hold it or wait for it
-	sem   *semaphore.Weighted
+	wait    time.Duration
+	bodies  *semaphore.Weighted
+	callers shares
+	total   *semaphore.Weighted
+	spaces  shares
 }
 
 func newGates(o Options) *gates {
 	return &gates{
-		wait:   o.QueueWait,
-		bodies: semaphore.NewWeighted(o.MaxBodyBytes),
-		total:  semaphore.NewWeighted(int64(o.MaxSyncsTotal)),
-		each:   int64(o.MaxSyncs),
-		spaces: make(map[string]*gate),
+		wait:    o.QueueWait,
+		bodies:  semaphore.NewWeighted(o.MaxBodyBytes),
+		callers: shares{size: o.MaxTokenBodyBytes, byKey: make(map[string]*share)},
+		total:   semaphore.NewWeighted(int64(o.MaxSyncsTotal)),
+		spaces:  shares{size: int64(o.MaxSyncs), byKey: make(map[string]*share)},
 	}
 }
 
-// body waits until n bytes of body may be read; the caller calls done.
-func (g *gates) body(ctx context.Context, n int64) (done func(), err error) {
-	if err := g.acquire(ctx, g.bodies, n); err != nil {
-		return nil, err
+// shares are what each key may have of something, for the keys that have or want any.
+type shares struct {
+	size  int64
+	mu    sync.Mutex
+	byKey map[string]*share
+}
+
+type share struct {
+	users int // that hold some of it or wait for it
+	*semaphore.Weighted
+}
+
+// of returns the share of a key; the caller calls leave.
+func (s *shares) of(key string) (at *share, leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at = s.byKey[key]
+	if at == nil {
+		at = &share{Weighted: semaphore.NewWeighted(s.size)}
+		s.byKey[key] = at
 	}
-	return func() { g.bodies.Release(n) }, nil
+	at.users++
+	return at, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if at.users--; at.users == 0 {
+			delete(s.byKey, key)
+		}
+	}
+}
+
+// body waits until n bytes of body may be read, of a caller and of all, so that one who
+// sends slowly holds up nobody else; the caller calls done.
+func (g *gates) body(ctx context.Context, key string, n int64) (done func(), err error) {
+	full := busy(http.StatusTooManyRequests, 2*time.Second, "%v in line behind other bodies of this token: send fewer at once, each without a pause", g.wait)
+	return g.both(ctx, &g.callers, key, full, g.bodies, n)
 }
 
 // enter waits for a place in the space, then for one among all, so that one busy
 // space holds up itself alone; the caller calls done.
 func (g *gates) enter(ctx context.Context, space string) (done func(), err error) {
-	g.mu.Lock()
-	at := g.spaces[space]
-	if at == nil {
-		at = &gate{sem: semaphore.NewWeighted(g.each)}
-		g.spaces[space] = at
-	}
-	at.users++
-	g.mu.Unlock()
-	leave := func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if at.users--; at.users == 0 {
-			delete(g.spaces, space)
-		}
-	}
-	if err := g.acquire(ctx, at.sem, 1); err != nil {
-		leave()
-		return nil, err
-	}
-	if err := g.acquire(ctx, g.total, 1); err != nil {
-		at.sem.Release(1)
-		leave()
-		return nil, err
-	}
-	return func() { g.total.Release(1); at.sem.Release(1); leave() }, nil
+	return g.both(ctx, &g.spaces, space, g.full(), g.total, 1)
 }
 
-func (g *gates) acquire(ctx context.Context, sem *semaphore.Weighted, n int64) error {
+func (g *gates) full() error {
+	return busy(http.StatusServiceUnavailable, 2*time.Second, "%v in line and not served yet: try again later", g.wait)
+}
+
+// both waits for n of a key's share, and then of what all have; full says that the share was
+// taken all the time.
+func (g *gates) both(ctx context.Context, each *shares, key string, full error, all *semaphore.Weighted, n int64) (done func(), err error) {
+	own, leave := each.of(key)
+	if err := g.acquire(ctx, own.Weighted, n, full); err != nil {
+		leave()
+		return nil, err
+	}
+	if err := g.acquire(ctx, all, n, g.full()); err != nil {
+		own.Release(n)
+		leave()
+		return nil, err
+	}
+	return func() { all.Release(n); own.Release(n); leave() }, nil
+}
+
+func (g *gates) acquire(ctx context.Context, sem *semaphore.Weighted, n int64, full error) error {
 	bounded, cancel := context.WithTimeout(ctx, g.wait)
 	defer cancel()
 	err := sem.Acquire(bounded, n)
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		return busy(http.StatusServiceUnavailable, 2*time.Second, "%v in line and not served yet: try again later", g.wait)
+		return full
 	}
 	return err
 }

@@ -123,6 +123,9 @@ type Options struct {
 	MaxSyncs, MaxSyncsTotal int
 	// MaxBodyBytes is the most bytes of bodies held at once. Zero means 256 MiB.
 	MaxBodyBytes int64
+	// MaxTokenBodyBytes is the most of them that are held for one token, at least those of
+	// the largest body. Zero means a 16th of MaxBodyBytes; without tokens it is no limit.
+	MaxTokenBodyBytes int64
 	// QueueWait is the longest that a request waits in line. Zero means 20 s.
 	QueueWait time.Duration
 
@@ -173,6 +176,11 @@ func (o Options) defaults() Options {
 	or(&o.MaxSyncsTotal, 64)
 	or(&o.MaxBodyBytes, 256<<20)
 	o.MaxBodyBytes = max(o.MaxBodyBytes, o.Limits.Body) // else the largest body would wait for ever
+	or(&o.MaxTokenBodyBytes, o.MaxBodyBytes/16)
+	o.MaxTokenBodyBytes = max(o.MaxTokenBodyBytes, o.Limits.Body)
+	if o.Insecure { // all devices of a machine share an address
+		o.MaxTokenBodyBytes = o.MaxBodyBytes
+	}
 	or(&o.QueueWait, 20*time.Second)
 	if o.Rate == 0 && !o.Insecure {
 		o.Rate = 200

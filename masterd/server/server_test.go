@@ -468,6 +468,57 @@ func TestThreat_slowBody(t *testing.T) {
 	r.sync("notes", token, onePush(1))
 }
 
+// TestThreat_slowBodiesOfOneToken: bodies that one token sends slowly hold a share of the
+// memory for bodies, and another token's rounds go on.
+func TestThreat_slowBodiesOfOneToken(t *testing.T) {
+	e := newFake("notes", "other")
+	e.spaces["other"].sync = func(context.Context, syncCall) (*change.Pull, error) { return &change.Pull{Done: true}, nil }
+	const largest = 1 << 20
+	r := serve(t, e, Options{Limits: wire.Limits{Body: largest}, MaxBodyBytes: 2 * largest, QueueWait: time.Second})
+	slow, good := r.token("notes", "slow"), r.token("other", "phone")
+	const slowOnes = 4 // two of them would fill the memory
+	answers := make(chan *http.Response, slowOnes)
+	var conns [slowOnes]net.Conn
+	for i := range conns {
+		c, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conns[i] = c
+		fmt.Fprintf(c, "POST /v1/notes/sync HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Digest: %s\r\nContent-Length: %d\r\n\r\nv",
+			slow, wire.ContentType, wire.Digest(nil), largest)
+		go func() {
+			if res, err := http.ReadResponse(bufio.NewReader(c), nil); err == nil {
+				answers <- res
+			}
+		}()
+	}
+	for range slowOnes - 1 { // one is read on
+		select {
+		case res := <-answers:
+			if p := wire.ReadProblem(res.StatusCode, res.Body); p.Status != 429 || p.Code != wire.CodeBusy || res.Header.Get("Retry-After") == "" {
+				t.Errorf("a slow body beside another of its token: %+v, Retry-After %q; want 429 busy", p, res.Header.Get("Retry-After"))
+			}
+			res.Body.Close()
+		case <-time.After(10 * time.Second):
+			t.Fatal("more bodies of one token are read than its share")
+		}
+	}
+	r.sync("other", good, onePush(1))
+	select {
+	case res := <-answers:
+		t.Errorf("the first of the slow bodies is answered %d: what it held was free", res.StatusCode)
+	default:
+	}
+	// What it held is its own again once it is gone.
+	for _, c := range conns {
+		c.Close()
+	}
+	e.spaces["notes"].sync = e.spaces["other"].sync
+	r.sync("notes", slow, onePush(1))
+}
+
 func TestHealthReadyStats(t *testing.T) {
 	e := newFake("notes", "other", "default")
 	e.spaces["notes"].stats = store.Stats{Space: "notes", Head: 12, Rows: 3, Tombstones: 1, PushRows: 40, Conflicts: 2,

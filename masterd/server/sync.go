@@ -19,7 +19,7 @@ import (
 func (s *Server) sync(w *response, r *http.Request, c caller) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.o.RequestTimeout)
 	defer cancel()
-	body, done, err := s.read(ctx, w, r, s.o.Limits.Body)
+	body, done, err := s.read(ctx, w, r, c, s.o.Limits.Body)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func wanted(err error) bool {
 
 // read reads a body, once there is room for it, and checks its digest; the caller calls
 // done when it needs the bytes no more.
-func (s *Server) read(ctx context.Context, w *response, r *http.Request, limit int64) (body []byte, done func(), err error) {
+func (s *Server) read(ctx context.Context, w *response, r *http.Request, c caller, limit int64) (body []byte, done func(), err error) {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != wire.ContentType {
 		return nil, nil, as(http.StatusUnsupportedMediaType, wire.CodeMediaType, "Content-Type is %q, want %s", r.Header.Get("Content-Type"), wire.ContentType)
 	}
@@ -126,7 +126,7 @@ func (s *Server) read(ctx context.Context, w *response, r *http.Request, limit i
 	if size < 0 {
 		size = limit
 	}
-	done, err = s.gates.body(ctx, size)
+	done, err = s.gates.body(ctx, c.key, size)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -551,9 +551,9 @@ func TestSync_queue(t *testing.T) {
 	close(release)
 	running.Wait()
 	r.sync("notes", token, onePush(1))
-	r.gates.mu.Lock()
-	defer r.gates.mu.Unlock()
-	if len(r.gates.spaces) != 0 {
-		t.Errorf("%d gates kept, want none", len(r.gates.spaces))
+	r.gates.spaces.mu.Lock()
+	defer r.gates.spaces.mu.Unlock()
+	if len(r.gates.spaces.byKey) != 0 {
+		t.Errorf("%d gates kept, want none", len(r.gates.spaces.byKey))
 	}
 }
