@@ -132,6 +132,8 @@ func (r *Replicator) snapshot(ctx context.Context, cr *capture.Round, round *Rou
 			d.complete = true
 		case ctx.Err() != nil:
 			return nil, err
+		case errors.As(err, &limit) && d.at > at: // more likely a damaged length than a record that big
+			r.log.Info("the snapshot is damaged, asking for the rest", "bytes", d.at, "of", d.size, "err", err)
 		case errors.As(err, &problem) && !errors.As(err, &busy) && problem.Code != wire.CodeUnauthorized && problem.Code != wire.CodeForbidden,
 			errors.As(err, &limit):
 			r.log.Info("no snapshot, pulling in pages", "err", err)
