@@ -81,6 +81,7 @@ type Device struct {
 	schemaVersion int64    // of the file when tables was read
 	tablesHash    int64    // total of _velosync_table when tables was read
 	failed        bool     // a write or a sync has failed, see renewLog
+	mended        bool     // all triggers were as they are to be, at that schemaVersion
 	calm          int64    // schemaVersion when the user's triggers were last found harmless
 	loud          bool     // some of them write to tracked tables
 	notes         *feedNotes
@@ -212,25 +213,35 @@ func (d *Device) Unsent() (bool, error) {
 	return n != 0, err
 }
 
-// refresh reads the tracked tables again if they, or the file's schema, changed, and
-// mends triggers that a change of schema made stale.
+// versions returns two numbers that move when the file's schema changes, and when the
+// tracked tables do.
+func (d *Device) versions() (schema, tables int64, err error) {
+	if _, err := d.c.Row(`SELECT schema_version FROM pragma_schema_version`, nil, &schema); err != nil {
+		return 0, 0, err
+	}
+	_, err = d.c.Row(`SELECT coalesce(sum(id * 1000003 + length(name) * 31 + length(options)), 0) FROM _velosync_table`, nil, &tables)
+	return schema, tables, err
+}
+
+// unchanged reports whether the tracked tables are as they were last read.
+func (d *Device) unchanged() (bool, error) {
+	schema, tables, err := d.versions()
+	return d.tables != nil && schema == d.schemaVersion && tables == d.tablesHash, err
+}
+
+// refresh reads the tracked tables again if they, or the file's schema, changed.
 func (d *Device) refresh() error {
-	var version, hash int64
-	if _, err := d.c.Row(`SELECT schema_version FROM pragma_schema_version`, nil, &version); err != nil {
+	version, hash, err := d.versions()
+	if err != nil || d.tables != nil && version == d.schemaVersion && hash == d.tablesHash {
 		return err
 	}
-	if _, err := d.c.Row(`SELECT coalesce(sum(id * 1000003 + length(name) * 31 + length(options)), 0) FROM _velosync_table`, nil, &hash); err != nil {
-		return err
-	}
-	if d.tables != nil && version == d.schemaVersion && hash == d.tablesHash {
-		return nil
-	}
+	d.mended = false
 	type row struct {
 		id            int64
 		name, options string
 	}
 	var rows []row
-	err := d.c.Query(`SELECT id, name, options FROM _velosync_table ORDER BY name`, nil, func(v []change.Value) error {
+	err = d.c.Query(`SELECT id, name, options FROM _velosync_table ORDER BY name`, nil, func(v []change.Value) error {
 		rows = append(rows, row{v[0].(int64), v[1].(string), v[2].(string)})
 		return nil
 	})

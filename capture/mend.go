@@ -25,6 +25,11 @@ import (
 // A user's trigger that would make devices differ, made since its table was tracked, is an
 // error: the round ends before it applies anything.
 func (d *Device) Mend() ([]string, error) {
+	same, err := d.unchanged()
+	if same && d.mended || err != nil {
+		return nil, err
+	}
+	d.mended = false
 	if err := d.followTables(); err != nil {
 		return nil, err
 	}
@@ -56,6 +61,7 @@ func (d *Device) Mend() ([]string, error) {
 		mended = append(mended, t.d.Name)
 	}
 	if mended == nil {
+		d.mended = true
 		return nil, nil
 	}
 	d.tables = nil // their options may have changed
