@@ -106,7 +106,7 @@ fuzz:
 	.ci/fuzz $(FUZZ_TIME)
 
 soak:
-	VELOSYNC_FULL=1 $(GO) test -count=1 -timeout 0 -v -run TestScenario ./replicator
+	VELOSYNC_FULL=1 $(GO) test -count=1 -timeout 0 -v -run 'TestScenario|TestRenumber_random' ./replicator
 	VELOSYNC_FULL=1 $(GO) test -count=1 -timeout 0 -run 'TestSQLite|TestPostgres' ./masterd/store
 	$(GO) run ./replicator/sim/soak -time $(SOAK_TIME) -seed $(SOAK_SEED)
 
