@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"math/bits"
@@ -13,8 +14,9 @@ import (
 )
 
 // bitEqual compares values by type and bits: 0.0 is not -0.0, and an empty blob is
-// neither an empty text nor NULL.
+// neither an empty text nor NULL. A blob is compared at once: cmp would look at byte after byte.
 var bitEqual = cmp.Options{
+	cmp.Comparer(func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }),
 	cmp.Comparer(func(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }),
 }
 
