@@ -60,7 +60,7 @@ func (r *Round) parts(l Limits, yield func(*change.Push, error) bool) error {
 	if err != nil {
 		return err
 	}
-	p := newPart(r, l, d.now())
+	p := newPart(r, l)
 	// Blocks name tables by their place among this device's, ordered by name.
 	place := make(map[int64]int, len(d.tables))
 	for i, t := range d.tables {
@@ -95,7 +95,7 @@ func (r *Round) parts(l Limits, yield func(*change.Push, error) bool) error {
 			continue
 		}
 		if p.full(row.bytes) {
-			if !yield(p.push(true), nil) {
+			if !yield(p.push(true, d.now()), nil) {
 				return errStopped
 			}
 			p = p.next()
@@ -106,7 +106,7 @@ func (r *Round) parts(l Limits, yield func(*change.Push, error) bool) error {
 			r.Mutations += e.mutations
 		}
 	}
-	if !yield(p.push(false), nil) {
+	if !yield(p.push(false, d.now()), nil) {
 		return errStopped
 	}
 	return nil
@@ -239,7 +239,6 @@ func size(v change.Value) int {
 // A part collects rows into blocks.
 type part struct {
 	r      *Round
-	now    int64 // the device's clock
 	l      Limits
 	n      int
 	rows   int
@@ -255,12 +254,12 @@ type blockKey struct {
 	regs  change.Bits
 }
 
-func newPart(r *Round, l Limits, now int64) *part {
-	return &part{r: r, l: l, now: now, at: make(map[blockKey]*change.Block)}
+func newPart(r *Round, l Limits) *part {
+	return &part{r: r, l: l, at: make(map[blockKey]*change.Block)}
 }
 
 func (p *part) next() *part {
-	n := newPart(p.r, p.l, p.now)
+	n := newPart(p.r, p.l)
 	n.n = p.n + 1
 	return n
 }
@@ -290,7 +289,9 @@ func (p *part) add(table int, row shippedRow, e shipping) {
 	p.bytes += row.bytes
 }
 
-func (p *part) push(more bool) *change.Push {
+// push returns the part as it is sent; now is the device's clock in unix milliseconds, which
+// the master compares with its own as the last part comes.
+func (p *part) push(more bool, now int64) *change.Push {
 	r := p.r
 	push := &change.Push{
 		Device:   r.Device,
@@ -300,7 +301,7 @@ func (p *part) push(more bool) *change.Push {
 		Doubt:    r.Doubt,
 		Seen:     r.Seen,
 		Through:  r.Through,
-		Now:      p.now,
+		Now:      now,
 		Schema:   r.Tables.Digest(),
 		Fresh:    r.Fresh,
 		Renames:  r.Renames,
@@ -318,7 +319,7 @@ func (p *part) push(more bool) *change.Push {
 
 // Page returns the request for the page of the round's pull that follows seq; now is the device's clock in unix milliseconds.
 func (r *Round) Page(seq change.Seq, now int64) *change.Push {
-	p := newPart(r, Limits{}, now).push(false)
+	p := newPart(r, Limits{}).push(false, now)
 	p.Paging, p.Page = true, seq
 	return p
 }

@@ -72,7 +72,10 @@ type Push struct {
 	Seen    Seq     // the device holds everything up to here
 	Through LSN     // the parts together cover the device's log up to here
 	Now     int64   // the device's clock, unix milliseconds
-	Schema  [32]byte
+	// Waited is how many milliseconds ago the push came, or its last part, by the master's
+	// clock. It is not sent.
+	Waited int64
+	Schema [32]byte
 	// Tables is sent when the master may not know the digest yet.
 	Tables Schema
 	// Known is the digest of the space's schema that the device has; zero: none.

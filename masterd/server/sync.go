@@ -19,20 +19,21 @@ import (
 func (s *Server) sync(w *response, r *http.Request, c caller) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.o.RequestTimeout)
 	defer cancel()
+	came := s.o.Now() // what its body takes to come is no skew of the device's clock
 	body, done, err := s.read(ctx, w, r, c, s.o.Limits.Body)
 	if err != nil {
 		return err
 	}
-	answer, err := s.round(ctx, w, c, body, done)
+	answer, err := s.round(ctx, w, c, came, body, done)
 	if err != nil {
 		return err
 	}
 	return s.send(w, answer) // in its own time: nobody waits for a slow reader
 }
 
-// round decodes a push, applies it and returns the body of the answer. It waits for a
-// place among the space's other rounds, and calls done when it needs body no more.
-func (s *Server) round(ctx context.Context, w *response, c caller, body []byte, done func()) ([]byte, error) {
+// round decodes a push that came then, applies it and returns the body of the answer. It
+// waits for a place among the space's other rounds, and calls done when it needs body no more.
+func (s *Server) round(ctx context.Context, w *response, c caller, came time.Time, body []byte, done func()) ([]byte, error) {
 	began := time.Now()
 	defer done()
 	leave, err := s.gates.enter(ctx, c.space)
@@ -65,6 +66,7 @@ func (s *Server) round(ctx context.Context, w *response, c caller, body []byte, 
 	}
 	after := s.staging.drop
 	defer func() { after(upload) }()
+	push.Waited = max(0, s.o.Now().Sub(came).Milliseconds())
 	pull, err := s.apply(ctx, c, push, upload)
 	if err != nil {
 		if wanted(err) {

@@ -43,7 +43,7 @@ func (s *space) Sync(ctx context.Context, owner Owner, last *change.Push, parts 
 	for i := range last.Blocks {
 		rows += len(last.Blocks[i].Keys)
 	}
-	p := pushing{owner: owner, push: last, parts: parts}
+	p := pushing{owner: owner, push: last, parts: parts, now: s.engine.o.Now().UnixMilli() - last.Waited}
 	err := s.write(&job{ctx: ctx, rows: rows, durable: true, do: func(t *tx) error { return t.push(ctx, &p) }})
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ type pushing struct {
 	push  *change.Push // the last part
 	parts iter.Seq2[*change.Push, error]
 	seen  change.Seq // cut to what the device can have seen
-	now   int64      // the master's clock, unix ms
+	now   int64      // the master's clock when the push came, unix ms
 }
 
 // push applies a push: all of it, but for rows that are rejected, or nothing.
@@ -89,7 +89,7 @@ func (t *tx) push(ctx context.Context, p *pushing) error {
 	if err := t.hello(&d, p.push); err != nil {
 		return err
 	}
-	p.seen, p.now = min(p.push.Seen, d.limit(t.head)), t.now
+	p.seen = min(p.push.Seen, d.limit(t.head))
 	view, err := t.deviceView(p.push.Schema, func() (change.Schema, error) { return p.tables() }, p.push.Renames)
 	if err != nil {
 		return err
