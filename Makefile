@@ -79,6 +79,7 @@ asan:
 
 # The other tests of the package, and the first seeds, ran in unit.
 sim:
+	@[ $(SIM_SEEDS) -gt $(RACE_SEEDS) ] || { echo 'SIM_SEEDS: want more than $(RACE_SEEDS), those make unit runs with -race'; exit 2; }
 	$(IN_MEMORY) VELOSYNC_SIM_SEEDS=$$(($(RACE_SEEDS) + 1))-$(SIM_SEEDS) \
 		$(GO) test -count=1 -timeout 40m -run '^Test(Schedules|Lives|Digests)$$' ./replicator/sim
 
