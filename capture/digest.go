@@ -188,7 +188,7 @@ func (g *Digest) read(limit int) error {
 		rows++
 		last = v[0]
 		for i := range v {
-			bytes += size(v[i])
+			bytes += vsql.Size(v[i])
 		}
 		if !waits[keyFor(t.id, v[0])] {
 			g.r.Rows++

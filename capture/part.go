@@ -162,12 +162,12 @@ func (d *Device) readRow(t *table, e *edit, back bool) (shippedRow, error) {
 	if err := t.readCounters(e, &row, back); err != nil {
 		return row, fmt.Errorf("row %v of %q: %w", e.key.value(), t.d.Name, err)
 	}
-	row.bytes = 64 + size(e.key.value()) + 16*len(row.steps)
+	row.bytes = 64 + vsql.Size(e.key.value()) + 16*len(row.steps)
 	for i := range row.steps {
 		row.bytes += len(row.steps[i].Element)
 	}
 	for _, v := range row.values {
-		row.bytes += size(v)
+		row.bytes += vsql.Size(v)
 	}
 	if back {
 		row.stamp = e.backStamp(row.regs)
@@ -224,16 +224,6 @@ func (t *table) selectRow(cols []int) string {
 		q += ", " + plain(vsql.Quote(t.d.Columns[c].Name))
 	}
 	return q + " FROM " + vsql.Quote(t.d.Name) + " WHERE " + vsql.KeyCondition(&t.d.Table)
-}
-
-func size(v change.Value) int {
-	switch v := v.(type) {
-	case string:
-		return len(v)
-	case []byte:
-		return len(v)
-	}
-	return 8
 }
 
 // A part collects rows into blocks.

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/velosync/velosync/masterd/masterdtest"
-	"github.com/velosync/velosync/replicator"
 )
 
 func TestScenario_26_AddColumnOnOneDeviceFirst(t *testing.T) {
@@ -368,17 +367,9 @@ func TestScenario_26_DeleteWhileTheColumnComes(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		t.Run(fmt.Sprintf("made again %v", again), func(t *testing.T) {
 			m := masterdtest.New(t, masterdtest.Options{})
-			during := func() {}
-			a := newDevice(t, m, "a", nil)
-			b := newDevice(t, m, "b", func(o *replicator.Options) {
-				o.Step = func(step string) error {
-					if f := during; step == "apply" {
-						during = func() {}
-						f()
-					}
-					return nil
-				}
-			})
+			var during string // what is written here while an answer is on its way
+			a, b := newDevice(t, m, "a", nil), (*device)(nil)
+			b = newDevice(t, m, "b", atStep("apply", func() error { b.exec(during); return nil }))
 			const column = `ALTER TABLE notes ADD COLUMN lang TEXT`
 			a.exec(notes, trackNotes, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
 			a.sync()
@@ -387,8 +378,9 @@ func TestScenario_26_DeleteWhileTheColumnComes(t *testing.T) {
 			a.sync()
 			b.sync()
 			b.exec(column)
-			during = func() { b.exec(`DELETE FROM notes WHERE id = 'x'`) }
+			during = `DELETE FROM notes WHERE id = 'x'`
 			b.sync()
+			during = ""
 			if again {
 				b.exec(`INSERT INTO notes VALUES ('x', 'coffee', 'black', 1, 'it')`)
 			}
@@ -414,25 +406,18 @@ func TestScenario_26_DeleteBeforeTheColumnComes(t *testing.T) {
 	told := make(map[bool]string)
 	for _, comes := range []bool{false, true} {
 		m := masterdtest.New(t, masterdtest.Options{})
-		during := func() {}
-		a := newDevice(t, m, "a", nil)
-		b := newDevice(t, m, "b", func(o *replicator.Options) {
-			o.Step = func(step string) error {
-				if f := during; step == "apply" {
-					during = func() {}
-					f()
-				}
-				return nil
-			}
-		})
+		var during string // what is written here while an answer is on its way
+		a, b := newDevice(t, m, "a", nil), (*device)(nil)
+		b = newDevice(t, m, "b", atStep("apply", func() error { b.exec(during); return nil }))
 		const column = `ALTER TABLE notes ADD COLUMN lang TEXT`
 		a.exec(notes, `SELECT velosync_track('notes', '{"groups":[]}')`, `INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`)
 		a.sync()
 		b.sync()
 		a.exec(column, `UPDATE notes SET lang = 'ja'`)
 		a.sync()
-		during = func() { b.exec(`UPDATE notes SET title = 'chai'`) } // without the other's edit
+		during = `UPDATE notes SET title = 'chai'` // without the other's edit
 		b.sync()
+		during = ""
 		b.exec(`DELETE FROM notes`) // with it, but for the column
 		if comes {
 			b.exec(column)

@@ -232,3 +232,14 @@ func (c *Conn) Savepoint(name string, f func() error) (err error) {
 	done = true
 	return nil
 }
+
+// Size returns how many bytes a value takes, about: those of a text or blob, 8 for others.
+func Size(v driver.Value) int {
+	switch v := v.(type) {
+	case string:
+		return len(v)
+	case []byte:
+		return len(v)
+	}
+	return 8
+}

@@ -71,7 +71,7 @@ func (x *Expressions) Check(text string) error {
 // Value evaluates an expression. Texts, blobs and numbers come back as SQLite has them.
 func (x *Expressions) Value(text string, mine, theirs driver.Value) (v driver.Value, err error) {
 	for _, in := range [...]driver.Value{mine, theirs} {
-		if n := lengthOf(in); n > MaxExpressionValue {
+		if n := Size(in); n > MaxExpressionValue {
 			return nil, fmt.Errorf("a value has %d bytes, want at most %d", n, MaxExpressionValue)
 		}
 	}
@@ -172,14 +172,4 @@ func (x *Expressions) authorize(action int, a, b, _ string) int {
 		return sqlite3.SQLITE_OK
 	}
 	return sqlite3.SQLITE_DENY
-}
-
-func lengthOf(v driver.Value) int {
-	switch v := v.(type) {
-	case string:
-		return len(v)
-	case []byte:
-		return len(v)
-	}
-	return 8
 }
