@@ -6,7 +6,7 @@ export CGO_ENABLED := 1
 # Seeds of the simulation in make test.
 SIM_SEEDS ?= 180
 # The first of them run with -race.
-RACE_SEEDS := 12
+RACE_SEEDS := 6
 # Tests whose files stand in memory, where there is room, do not wait for the disk. None needs one:
 # what a power cut or a full disk does is played, see replicator/sim/disk. Compilers keep the disk.
 IN_MEMORY = GOTMPDIR=$${GOTMPDIR:-$${TMPDIR:-/tmp}} TMPDIR=$$(.ci/memory)
