@@ -51,16 +51,16 @@ func (d *Device) Doctor() ([]Finding, error) {
 		list = append(list, Finding{"error", fmt.Sprintf("trigger %q deletes from a tracked table, also while remote changes are applied: devices will differ", name), table, quietTrigger})
 	}
 	for _, q := range []struct{ query, level, what, do string }{
-		{`SELECT count(*) FROM _velosync_parked`, "warning", "rows from the master wait, since this file can't take them",
+		{`SELECT count(*) FROM _velosync_parked`, "warning", "rows from the master that wait, since this file can't take them",
 			"SELECT reason FROM _velosync_parked says why; they are tried again in each round"},
-		{`SELECT count(*) FROM _velosync_conflict WHERE settled IS NULL`, "warning", "conflicts are not settled", "velosync conflicts FILE lists them"},
+		{`SELECT count(*) FROM _velosync_conflict WHERE settled IS NULL`, "warning", "conflicts that are not settled", "velosync conflicts FILE lists them"},
 	} {
 		var n int
 		if _, err := d.c.Row(q.query, nil, &n); err != nil {
 			return nil, err
 		}
 		if n > 0 {
-			list = append(list, Finding{q.level, fmt.Sprintf("%d %s", n, q.what), "", q.do})
+			list = append(list, Finding{q.level, fmt.Sprintf("%s: %d", q.what, n), "", q.do})
 		}
 	}
 	return list, nil
