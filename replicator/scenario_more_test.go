@@ -252,7 +252,7 @@ func TestScenario_45_poisonRow(t *testing.T) {
 		b.want(`SELECT count(*) FROM docs WHERE id > '6'`, "4") // 7, 9, nan and old
 		b.want(`SELECT parked FROM velosync_status`, "2")
 		b.want(`SELECT pk, reason LIKE '%not on this device%' FROM _velosync_parked ORDER BY pk`, "6 bad 1\n8 bad 1")
-		b.want(`SELECT velosync_doctor() LIKE '%rows from the master wait%'`, "1")
+		b.want(`SELECT velosync_doctor() LIKE '%rows from the master that wait%'`, "1")
 		a.exec(`INSERT INTO docs VALUES ('later', 1, NULL)`)
 		a.sync()
 		if r := b.sync(); r.ParkedRows != 2 || r.PulledRows != 1 {

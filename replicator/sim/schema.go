@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"github.com/velosync/velosync/capture"
@@ -54,7 +55,7 @@ func (d *device) mend() {
 		return
 	}
 	d.healDisk("") // this is the simulation's doing
-	c, err := capture.Open(d.app.Raw(), capture.Options{Random: w.random})
+	c, err := capture.Open(d.app.Raw(), capture.Options{Random: w.random, Log: slog.New(slog.DiscardHandler)})
 	w.must(err, "open the device")
 	_, err = c.Mend()
 	w.must(err, "mend the triggers")
