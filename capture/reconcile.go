@@ -173,6 +173,9 @@ func (c *Comparison) Finish() (rows int, err error) {
 		if err := d.refresh(); err != nil {
 			return err
 		}
+		if _, err := d.fresh(s.Seen); err != nil {
+			return err // a column that has no place among the registers yet
+		}
 		// A second restore before the next pull: what the rows show is still from the first.
 		var was int64
 		if _, err := d.c.Row(`SELECT was FROM _velosync_sync`, nil, &was); err != nil {

@@ -85,3 +85,36 @@ func TestComparison_twoOpenings(t *testing.T) {
 		}
 	}
 }
+
+// TestComparison_columnMeanwhile: a column that comes before the end of a comparison joins
+// the group of all others only when the triggers are made again. Until then no register of
+// the table is its own.
+func TestComparison_columnMeanwhile(t *testing.T) {
+	f := newFile(t, `CREATE TABLE docs(k TEXT PRIMARY KEY NOT NULL, a, b); SELECT velosync_track('docs', '{"groups":[["a","b"]]}'); INSERT INTO docs VALUES ('x', 1, 1)`)
+	tables, err := f.Tables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sync(t, &change.Pull{To: 9})
+	c, err := f.Compare(6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Add(&change.Pull{To: 6, Done: true, Tables: tables, Epochs: []change.Epoch{{ID: change.Name{6}, First: 7}}}); err != nil {
+		t.Fatal(err)
+	}
+	run(t, f.Device, `ALTER TABLE docs ADD COLUMN c DEFAULT 1`)
+	if _, err := c.Finish(); !errors.Is(err, ErrMoved) {
+		t.Fatalf("%v, want ErrMoved", err)
+	}
+	if mended, err := f.Mend(); err != nil || len(mended) != 1 {
+		t.Fatal(mended, err)
+	}
+	if n, err := c.Finish(); err != nil || n != 1 {
+		t.Fatalf("%d rows pushed back, %v; want 1", n, err)
+	}
+	if parts := pushOf(t, f.begin(t), Limits{}); len(parts) != 1 || len(parts[0].Blocks) != 1 || parts[0].Blocks[0].Regs != 1 {
+		t.Errorf("the push is %+v, want the row's one register", parts)
+	}
+}
