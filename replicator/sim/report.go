@@ -133,14 +133,18 @@ func (r *Report) Explain(shrink bool) string {
 	if len(r.Failures) == 0 {
 		return ""
 	}
-	var b strings.Builder
-	for _, f := range r.Failures {
-		fmt.Fprintf(&b, "seed %d of %s: %s\n", f.Seed, f.test, f.What)
-	}
 	first := r.Failures[0]
 	if shrink {
 		first = Shrink(first)
 	}
-	fmt.Fprintf(&b, "%d runs failed; the first of them, %v", len(r.Failures), first)
+	return fmt.Sprintf("%s%d runs failed; the first of them, %v", r.Failed(), len(r.Failures), first)
+}
+
+// Failed names the runs that failed, a line each.
+func (r *Report) Failed() string {
+	var b strings.Builder
+	for _, f := range r.Failures {
+		fmt.Fprintf(&b, "seed %d of %s: %s\n", f.Seed, f.test, f.What)
+	}
 	return b.String()
 }

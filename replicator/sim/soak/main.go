@@ -60,6 +60,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	if len(r.Failures) > 0 {
+		fmt.Fprint(out, r.Failed()) // to make the first of them short may take minutes
 		return errors.New(r.Explain(true))
 	}
 	return nil
