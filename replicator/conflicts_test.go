@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/velosync/velosync/masterd/masterdtest"
+	"github.com/velosync/velosync/masterd/server"
 	"github.com/velosync/velosync/masterd/store"
 	"github.com/velosync/velosync/replicator"
 )
@@ -70,7 +71,7 @@ type transcript struct {
 func newTranscript(t *testing.T) *transcript {
 	s := &transcript{t: t, now: time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC), devices: map[string]*device{}}
 	clock := func() time.Time { return s.now }
-	m := masterdtest.New(t, masterdtest.Options{Log: quiet, Store: store.Options{Now: clock}})
+	m := masterdtest.New(t, masterdtest.Options{Log: quiet, Store: store.Options{Now: clock}, Server: server.Options{Rate: -1, Now: clock}})
 	for _, name := range []string{"laptop", "phone"} {
 		s.devices[name] = newDevice(t, m, name, func(o *replicator.Options) { o.Now, o.Log = clock, quiet })
 	}

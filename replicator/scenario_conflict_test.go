@@ -18,7 +18,7 @@ var stopped = time.UnixMilli(1_900_000_000_000)
 
 func stoppedMaster(t *testing.T) *masterdtest.Master {
 	now := func() time.Time { return stopped }
-	return masterdtest.New(t, masterdtest.Options{Log: quiet, Server: server.Options{Rate: -1}, Store: store.Options{Now: now}})
+	return masterdtest.New(t, masterdtest.Options{Log: quiet, Server: server.Options{Rate: -1, Now: now}, Store: store.Options{Now: now}})
 }
 
 // stoppedDevices returns n devices whose ids are 1, 2, …

@@ -16,6 +16,7 @@ import (
 
 	"github.com/velosync/velosync/capture/change"
 	"github.com/velosync/velosync/masterd/masterdtest"
+	"github.com/velosync/velosync/masterd/server"
 	"github.com/velosync/velosync/masterd/store"
 	"github.com/velosync/velosync/replicator"
 	"github.com/velosync/velosync/replicator/wire"
@@ -238,7 +239,7 @@ func TestThreat_weights(t *testing.T) {
 func TestThreat_timeFromTheFuture(t *testing.T) {
 	now := stopped
 	clock := func() time.Time { return now }
-	m := masterdtest.New(t, masterdtest.Options{Log: quiet, Store: store.Options{Now: clock}})
+	m := masterdtest.New(t, masterdtest.Options{Log: quiet, Store: store.Options{Now: clock}, Server: server.Options{Rate: -1, Now: clock}})
 	own := func(o *replicator.Options) { o.Now = clock }
 	a, b := newDevice(t, m, "a", own), newDevice(t, m, "b", own)
 	a.exec(notes, trackNotes, threeNotes)
