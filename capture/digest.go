@@ -80,7 +80,7 @@ func (d *Device) Digest(rows int) (*Digest, error) {
 		if _, err := d.c.Row(`SELECT tbl, pk FROM _velosync_digest`, nil, &tbl, &after); err != nil || len(d.tables) == 0 {
 			return nil, nil, err
 		}
-		if t := d.tableByID(tbl); t != nil {
+		if t := d.byID(tbl); t != nil {
 			return t, after, nil
 		}
 		return d.tables[0], nil, nil
@@ -140,14 +140,6 @@ func (g *Digest) begin(rows int, where func() (*table, change.Value, error)) err
 		g.r.Table = slices.Index(d.tables, t)
 		return g.read(rows)
 	})
-}
-
-// tableByID returns a tracked table, nil where there is none of that id.
-func (d *Device) tableByID(id int64) *table {
-	if at := slices.IndexFunc(d.tables, func(t *table) bool { return t.id == id }); at >= 0 {
-		return d.tables[at]
-	}
-	return nil
 }
 
 // digestTable makes the table that says how far the comparison is.

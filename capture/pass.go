@@ -30,7 +30,7 @@ func (d *Device) Pass() *Pass { return &Pass{d: d, done: make(map[int64]bool)} }
 func (p *Pass) Next(rows int) (*Digest, error) {
 	g := &Digest{d: p.d, pass: p}
 	err := g.begin(rows, func() (*table, change.Value, error) {
-		if t := p.d.tableByID(p.id); t != nil && !p.done[p.id] {
+		if t := p.d.byID(p.id); t != nil && !p.done[p.id] {
 			return t, p.after, nil
 		}
 		for _, t := range p.d.tables {
