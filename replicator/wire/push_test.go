@@ -106,7 +106,7 @@ func TestSamples_haveEveryField(t *testing.T) {
 			}
 		}
 	}
-	for _, f := range []string{"Push.Wire", "Pull.Wire", "Pull.WireSent", "Block.Stamps"} { // not sent; nil on a pull
+	for _, f := range []string{"Push.Wire", "Push.Waited", "Pull.Wire", "Pull.WireSent", "Block.Stamps"} { // not sent; nil on a pull
 		delete(missing, f)
 	}
 	for f := range missing {
