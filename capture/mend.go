@@ -371,7 +371,7 @@ func (d *Device) moveRegisters(t *table, old *change.Table) error {
 	}
 	// What wrote columns only that are gone has nothing to say.
 	for _, q := range []string{
-		`UPDATE _velosync_wal SET op = 'X' WHERE tbl = ? AND op IN ('U', 'T', 'I') AND cols = 0`,
+		`UPDATE _velosync_wal SET op = 'X' WHERE tbl = ? AND op IN ('U', 'T', 'I', 'B') AND cols = 0`,
 		`DELETE FROM _velosync_parked WHERE tbl = ? AND op = 'U' AND cols = 0`,
 	} {
 		if _, err := d.c.Exec(q, t.id); err != nil {

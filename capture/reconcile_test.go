@@ -118,3 +118,20 @@ func TestComparison_columnMeanwhile(t *testing.T) {
 		t.Errorf("the push is %+v, want the row's one register", parts)
 	}
 }
+
+// TestComparison_columnDropped: what is pushed back of a column that is dropped before it
+// was sent has nothing to say any more.
+func TestComparison_columnDropped(t *testing.T) {
+	f := newFile(t, `CREATE TABLE kv(k TEXT PRIMARY KEY NOT NULL, a, b, u); SELECT velosync_track('kv', '{"groups":[]}'); INSERT INTO kv VALUES ('x', 2, 1, 1), ('y', 2, 2, 1)`)
+	tables, err := f.Tables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sync(t, &change.Pull{To: 9})
+	f.compare(t, 6, tables, "x", "y")
+	run(t, f.Device, `SELECT velosync_alter('kv', 'DROP COLUMN a')`)
+	parts := pushOf(t, f.begin(t), Limits{})
+	if len(parts) != 1 || len(parts[0].Blocks) != 1 || parts[0].Blocks[0].Regs != 1 || len(parts[0].Blocks[0].Keys) != 1 || parts[0].Blocks[0].Keys[0] != "y" {
+		t.Errorf("the push is %+v, want column b of y", parts)
+	}
+}
