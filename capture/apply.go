@@ -165,7 +165,7 @@ func (a *applier) run(pulls iter.Seq2[*change.Pull, error]) error {
 	if a.last == nil || !a.last.Done {
 		return errors.New("the pull is not complete")
 	}
-	steps := []func() error{a.exchange, a.forgetUnnamed, a.retryParked, a.parkPartial, a.hear, a.checkForeignKeys, a.tell, a.prune, a.hold, a.move}
+	steps := []func() error{a.exchange, a.forgetUnnamed, a.foreign.act, a.retryParked, a.parkPartial, a.hear, a.checkForeignKeys, a.tell, a.prune, a.hold, a.move}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err

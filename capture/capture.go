@@ -77,13 +77,15 @@ type Device struct {
 	c *vsql.Conn
 	o Options
 
-	tables        []*table // tracked, by name
-	schemaVersion int64    // of the file when tables was read
-	tablesHash    int64    // total of _velosync_table when tables was read
-	failed        bool     // a write or a sync has failed, see renewLog
-	mended        bool     // all triggers were as they are to be, at that schemaVersion
-	calm          int64    // schemaVersion when the user's triggers were last found harmless
-	loud          bool     // some of them write to tracked tables
+	tables        []*table                     // tracked, by name
+	schemaVersion int64                        // of the file when tables was read
+	tablesHash    int64                        // total of _velosync_table when tables was read
+	references    map[string][]reference       // foreign keys when tables was read, by the lower name of the table referred to
+	untracked     map[string][]vsql.ForeignKey // of tables that are not tracked, by the table's lower name
+	failed        bool                         // a write or a sync has failed, see renewLog
+	mended        bool                         // all triggers were as they are to be, at that schemaVersion
+	calm          int64                        // schemaVersion when the user's triggers were last found harmless
+	loud          bool                         // some of them write to tracked tables
 	notes         *feedNotes
 }
 
@@ -256,7 +258,12 @@ func (d *Device) refresh() error {
 		}
 		tables = append(tables, t)
 	}
-	d.tables, d.schemaVersion, d.tablesHash = tables, version, hash
+	d.tables = tables
+	if err := d.readReferences(); err != nil {
+		d.tables = nil
+		return err
+	}
+	d.schemaVersion, d.tablesHash = version, hash
 	return nil
 }
 

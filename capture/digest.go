@@ -411,6 +411,9 @@ func (h *healing) heal() error {
 	if err := h.exchange(); err != nil {
 		return err
 	}
+	if err := h.check.act(); err != nil {
+		return err
+	}
 	broken, err := h.check.broken()
 	if err == nil && broken != "" {
 		err = errors.New(broken)

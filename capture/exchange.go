@@ -71,8 +71,11 @@ func (a *applier) exchange() error {
 			return e
 		}
 		if w.old != nil {
-			if err := a.d.insertRow(w.t, w.old); err != nil && !isConstraint(err) {
-				return err
+			switch e := a.d.insertRow(w.t, w.old); {
+			case isConstraint(e): // it has to stay, and what came in its place to wait
+				a.foreign.refuse(touchedRow{w.t, w.key.value()}, err.Error())
+			case e != nil:
+				return e
 			}
 		}
 	}

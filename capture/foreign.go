@@ -2,18 +2,26 @@ package capture
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/velosync/velosync/capture/change"
 	vsql "github.com/velosync/velosync/sql"
 )
 
-// A foreignCheck collects what a batch does to foreign keys between tracked tables, while
-// SQLite's own enforcement is off, and checks just that before the commit. A parent table
-// that is not tracked is not looked at: its rows do not travel.
+// A foreignCheck collects what a batch does to foreign keys of tracked tables, while SQLite's
+// own enforcement is off, and checks just that before the commit. The actions of keys of
+// tables that are not tracked it runs, see act: of others they were captured where the
+// parent was changed.
 type foreignCheck struct {
 	d        *Device
 	children []touchedRow
 	parents  []parentRow
+
+	// of tables that are not tracked
+	acted    int                               // of parents, so many have been acted on
+	orphaned map[*vsql.ForeignKey][]lostParent // rows that are gone or changed, by the keys that refer to them
+	written  []writtenChild
+	refused  []refusedRow
 }
 
 type touchedRow struct {
@@ -24,29 +32,62 @@ type touchedRow struct {
 // A parentRow is a row as children referred to it before the batch.
 type parentRow struct {
 	touchedRow
-	k      *vsql.ForeignKey
+	k      *reference
 	values []change.Value
+}
+
+// A reference is a foreign key of another table that refers to one; child is nil where that
+// other is not tracked.
+type reference struct {
+	*vsql.ForeignKey
+	child *table
+}
+
+// readReferences reads which keys refer to tracked tables, or to what refers to these.
+func (d *Device) readReferences() error {
+	d.references, d.untracked = make(map[string][]reference), make(map[string][]vsql.ForeignKey)
+	referring, err := d.c.Referring()
+	if err != nil {
+		return err
+	}
+	for child := range referring {
+		t := d.tracked(child)
+		keys := []vsql.ForeignKey(nil)
+		if t != nil {
+			keys = t.foreign
+		} else if keys, err = d.c.ForeignKeys(child); err != nil {
+			return err
+		} else {
+			d.untracked[strings.ToLower(child)] = keys
+		}
+		for i := range keys {
+			if k := &keys[i]; !k.Missing {
+				parent := strings.ToLower(k.Parent)
+				d.references[parent] = append(d.references[parent], reference{k, t})
+			}
+		}
+	}
+	return nil
 }
 
 // before is called with a row that will be written or deleted.
 func (c *foreignCheck) before(t *table, key change.Value) error {
-	for _, child := range c.d.tables {
-		for i := range child.foreign {
-			k := &child.foreign[i]
-			if k.Missing || !equalFold(k.Parent, t.d.Name) {
-				continue
-			}
-			parts, err := change.SplitKey(key, len(t.d.Key))
-			if err != nil {
-				return err
-			}
-			values, err := c.d.c.ParentValues(k, parts)
-			if err != nil {
-				return fmt.Errorf("foreign keys that refer to %q: %w", t.d.Name, err)
-			}
-			if values != nil {
-				c.parents = append(c.parents, parentRow{touchedRow{t, key}, k, values})
-			}
+	references := c.d.references[strings.ToLower(t.d.Name)]
+	if len(references) == 0 {
+		return nil
+	}
+	parts, err := change.SplitKey(key, len(t.d.Key))
+	if err != nil {
+		return err
+	}
+	for i := range references {
+		k := &references[i]
+		values, err := c.d.c.ParentValues(k.ForeignKey, parts)
+		if err != nil {
+			return fmt.Errorf("foreign keys that refer to %q: %w", t.d.Name, err)
+		}
+		if values != nil {
+			c.parents = append(c.parents, parentRow{touchedRow{t, key}, k, values})
 		}
 	}
 	return nil
@@ -80,7 +121,7 @@ func (c *foreignCheck) unfit(f func(row touchedRow, why string)) error {
 		}
 		for i := range r.t.foreign {
 			k := &r.t.foreign[i]
-			if k.Missing || c.d.tracked(k.Parent) == nil {
+			if k.Missing {
 				continue
 			}
 			orphan, err := c.d.c.Orphan(k, parts)
@@ -93,8 +134,11 @@ func (c *foreignCheck) unfit(f func(row touchedRow, why string)) error {
 		}
 	}
 	for _, p := range c.parents {
+		if p.k.child == nil {
+			continue
+		}
 		found := ""
-		err := c.d.c.Orphans(p.k, p.values, func(key change.Value) error {
+		err := c.d.c.Orphans(p.k.ForeignKey, p.values, func(key change.Value) error {
 			found = fmt.Sprintf("FOREIGN KEY: row %v of %q refers to row %v of %q", key, p.k.Child, p.key, p.k.Parent)
 			return nil
 		})
@@ -105,7 +149,7 @@ func (c *foreignCheck) unfit(f func(row touchedRow, why string)) error {
 			f(p.touchedRow, found)
 		}
 	}
-	return nil
+	return c.unfitUntracked(f)
 }
 
 // uproot returns the rows of the batch that can't stand, and why. It deletes them, to find

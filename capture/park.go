@@ -214,6 +214,9 @@ func (a *applier) tryParked(rows []parkedRow) (left []parkedRow, err error) {
 				foreign.after(r.t, r.key)
 			}
 		}
+		if err := foreign.act(); err != nil {
+			return err
+		}
 		unfit, err := foreign.uproot()
 		if err != nil {
 			return fmt.Errorf("foreign keys of parked rows: %w", err)

@@ -3,7 +3,6 @@ package capture
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/velosync/velosync/capture/change"
@@ -16,8 +15,8 @@ import (
 // left out while remote changes are applied. A DELETE can't be left out: such a trigger must
 // stay quiet by itself, as ours do.
 
-// userTriggers looks at the user's triggers of the tracked tables, and of extra, that write
-// to a tracked table or to extra without asking whether remote changes are applied. writes
+// userTriggers looks at the user's triggers of the tracked tables, of extra, and of those that
+// foreign keys' actions reach from there, that write to a tracked table or to extra without asking whether remote changes are applied. writes
 // says that some insert or update; deletes are those that delete, name to table.
 func (d *Device) userTriggers(extra string) (writes bool, deletes map[string]string, err error) {
 	names := []string{}
@@ -33,6 +32,10 @@ func (d *Device) userTriggers(extra string) (writes bool, deletes map[string]str
 	}
 	if len(names) == 0 {
 		return false, nil, nil
+	}
+	fires, err := d.acted(names)
+	if err != nil {
+		return false, nil, err
 	}
 	quoted := make([]string, len(names))
 	for i, n := range names {
@@ -53,12 +56,41 @@ func (d *Device) userTriggers(extra string) (writes bool, deletes map[string]str
 		}
 		// Of another table too: a trigger of a tracked one may write there.
 		writes = writes || write.MatchString(body)
-		if slices.ContainsFunc(names, func(n string) bool { return equalFold(n, table) }) && remove.MatchString(body) {
+		if fires[strings.ToLower(table)] && remove.MatchString(body) {
 			deletes[name] = table
 		}
 		return nil
 	})
 	return writes, deletes, err
+}
+
+// acted returns these tables and those that refer to them, and so on, in lower case: where
+// rows are written while remote changes are applied.
+func (d *Device) acted(names []string) (map[string]bool, error) {
+	referring, err := d.c.Referring()
+	if err != nil {
+		return nil, err
+	}
+	children := make(map[string][]string)
+	for child, parents := range referring {
+		for _, p := range parents {
+			children[strings.ToLower(p)] = append(children[strings.ToLower(p)], strings.ToLower(child))
+		}
+	}
+	all := make(map[string]bool)
+	var add func(name string)
+	add = func(name string) {
+		if !all[name] {
+			all[name] = true
+			for _, c := range children[name] {
+				add(c)
+			}
+		}
+	}
+	for _, n := range names {
+		add(strings.ToLower(n))
+	}
+	return all, nil
 }
 
 const quietTrigger = "add WHEN (SELECT applying FROM _velosync_state) = 0 to it, so that it stays quiet while remote changes are applied"

@@ -55,32 +55,13 @@ func (c *Conn) Describe(name string) (*Declaration, error) {
 		return nil, fmt.Errorf("%q is a virtual table: track the table that it indexes", name)
 	}
 	d := &Declaration{Table: change.Table{Name: actual, SQL: text}}
-	keyAt := map[int]int{}
-	keyType := ""
-	err = c.Query(`SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid`, []driver.Value{actual}, func(row []driver.Value) error {
-		if row[4].(int64) != 0 {
-			return nil // generated: each end computes it
-		}
-		col := change.Column{Name: row[0].(string), Type: row[1].(string), NotNull: row[2].(int64) != 0}
-		if pk := row[3].(int64); pk > 0 {
-			keyAt[int(pk)] = len(d.Columns)
-			keyType = col.Type
-		}
-		d.Columns = append(d.Columns, col)
-		return nil
-	})
+	keyType, err := c.describeColumns(d)
 	if err != nil {
 		return nil, fmt.Errorf("describe table %q: %w", name, err)
 	}
-	if len(keyAt) == 0 {
+	if len(d.Key) == 0 {
 		return nil, fmt.Errorf("table %q has no primary key, so its rows have no name that other devices could know: "+
 			"add one, such as id TEXT PRIMARY KEY NOT NULL DEFAULT (lower(hex(randomblob(16))))", actual)
-	}
-	for i := 1; i <= len(keyAt); i++ {
-		d.Key = append(d.Key, keyAt[i])
-	}
-	if _, err := c.Row(`SELECT wr FROM pragma_table_list(?) WHERE schema = 'main'`, []driver.Value{actual}, &d.WithoutRowID); err != nil {
-		return nil, fmt.Errorf("describe table %q: %w", name, err)
 	}
 	if err := c.describeIndexes(d); err != nil {
 		return nil, fmt.Errorf("describe indexes of %q: %w", name, err)
@@ -104,6 +85,32 @@ func (c *Conn) Describe(name string) (*Declaration, error) {
 	d.Unique = len(d.Uniques) > 0
 	_, err = c.Row(`SELECT count(*) > 0 FROM pragma_foreign_key_list(?)`, []driver.Value{actual}, &d.References)
 	return d, err
+}
+
+// describeColumns reads the columns of the table that d names, which of them are its primary
+// key, none perhaps, and whether it has a rowid. keyType is of a key of one column.
+func (c *Conn) describeColumns(d *Declaration) (keyType string, err error) {
+	keyAt := map[int]int{}
+	err = c.Query(`SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid`, []driver.Value{d.Name}, func(row []driver.Value) error {
+		if row[4].(int64) != 0 {
+			return nil // generated: each end computes it
+		}
+		col := change.Column{Name: row[0].(string), Type: row[1].(string), NotNull: row[2].(int64) != 0}
+		if pk := row[3].(int64); pk > 0 {
+			keyAt[int(pk)] = len(d.Columns)
+			keyType = col.Type
+		}
+		d.Columns = append(d.Columns, col)
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	for i := 1; i <= len(keyAt); i++ {
+		d.Key = append(d.Key, keyAt[i])
+	}
+	_, err = c.Row(`SELECT wr FROM pragma_table_list(?) WHERE schema = 'main'`, []driver.Value{d.Name}, &d.WithoutRowID)
+	return keyType, err
 }
 
 var virtualTable = regexp.MustCompile(`(?is)^\s*CREATE\s+VIRTUAL\s+TABLE\b`)

@@ -3,6 +3,7 @@ package vsql
 import (
 	"database/sql/driver"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/velosync/velosync/capture/change"
@@ -20,10 +21,15 @@ type ForeignKey struct {
 	// Missing says that Parent is not in this database, or has not these columns. Such a
 	// key checks nothing here.
 	Missing bool
+	// OnDelete and OnUpdate are what SQLite would do to a child then: CASCADE, SET NULL, SET
+	// DEFAULT, RESTRICT or NO ACTION.
+	OnDelete, OnUpdate string
 
 	orphan  string // is the parent of one child row gone?
 	orphans string // which children does a parent leave behind?
 	values  string // what do children write for the parent named by its key?
+
+	statements
 }
 
 // ForeignKeys returns the foreign keys of a table of the main schema, in the order of
@@ -31,9 +37,9 @@ type ForeignKey struct {
 func (c *Conn) ForeignKeys(table string) ([]ForeignKey, error) {
 	var keys []ForeignKey
 	last := int64(-1)
-	err := c.Query(`SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id, seq`, []driver.Value{table}, func(row []driver.Value) error {
+	err := c.Query(`SELECT id, "table", "from", "to", on_delete, on_update FROM pragma_foreign_key_list(?) ORDER BY id, seq`, []driver.Value{table}, func(row []driver.Value) error {
 		if id := row[0].(int64); id != last {
-			keys = append(keys, ForeignKey{Child: table, Parent: row[1].(string)})
+			keys = append(keys, ForeignKey{Child: table, Parent: row[1].(string), OnDelete: row[4].(string), OnUpdate: row[5].(string)})
 			last = id
 		}
 		k := &keys[len(keys)-1]
@@ -52,18 +58,36 @@ func (c *Conn) ForeignKeys(table string) ([]ForeignKey, error) {
 	return keys, nil
 }
 
-// ForeignKeysTo returns the foreign keys of all tables of the main schema that refer to
-// parent, by child.
-func (c *Conn) ForeignKeysTo(parent string) ([]ForeignKey, error) {
-	var children []string
-	err := c.Query(`SELECT DISTINCT t.name FROM main.sqlite_schema t, pragma_foreign_key_list(t.name) k
-		WHERE t.type = 'table' AND lower(k."table") = lower(?) ORDER BY t.name`, []driver.Value{parent}, func(row []driver.Value) error {
-		children = append(children, row[0].(string))
+// Referring returns the tables of the main schema that have foreign keys, and to which tables
+// they refer, each spelled as in the clause.
+func (c *Conn) Referring() (map[string][]string, error) {
+	to := make(map[string][]string)
+	err := c.Query(`SELECT DISTINCT t.name, k."table" FROM main.sqlite_schema t, pragma_foreign_key_list(t.name) k
+		WHERE t.type = 'table' ORDER BY t.name, k."table"`, nil, func(row []driver.Value) error {
+		child := row[0].(string)
+		to[child] = append(to[child], row[1].(string))
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("foreign keys to %q: %w", parent, err)
+		return nil, fmt.Errorf("which tables have foreign keys: %w", err)
 	}
+	return to, nil
+}
+
+// ForeignKeysTo returns the foreign keys of all tables of the main schema that refer to
+// parent, by child.
+func (c *Conn) ForeignKeysTo(parent string) ([]ForeignKey, error) {
+	referring, err := c.Referring()
+	if err != nil {
+		return nil, err
+	}
+	var children []string
+	for child, parents := range referring {
+		if slices.ContainsFunc(parents, func(p string) bool { return strings.EqualFold(p, parent) }) {
+			children = append(children, child)
+		}
+	}
+	slices.Sort(children)
 	var to []ForeignKey
 	for _, child := range children {
 		keys, err := c.ForeignKeys(child)
@@ -83,7 +107,7 @@ func (c *Conn) ForeignKeysTo(parent string) ([]ForeignKey, error) {
 // order, refers to a row that is not there. A row that is not there itself refers to
 // nothing, and neither does one with a NULL among k.Columns (MATCH SIMPLE).
 func (c *Conn) Orphan(k *ForeignKey, key []driver.Value) (bool, error) {
-	if k.Missing {
+	if k.Missing || k.orphan == "" {
 		return false, nil
 	}
 	var orphan bool
@@ -98,11 +122,15 @@ func (c *Conn) Orphan(k *ForeignKey, key []driver.Value) (bool, error) {
 // nothing can refer to it. Read them before the row is deleted or changed, and ask
 // Orphans afterwards.
 func (c *Conn) ParentValues(k *ForeignKey, key []driver.Value) ([]driver.Value, error) {
-	if k.values == "" {
+	return c.parentValues(k, k.values, key)
+}
+
+func (c *Conn) parentValues(k *ForeignKey, query string, key []driver.Value) ([]driver.Value, error) {
+	if query == "" {
 		return nil, nil
 	}
 	var values []driver.Value
-	err := c.Query(k.values, key, func(row []driver.Value) error {
+	err := c.Query(query, key, func(row []driver.Value) error {
 		values = append(values, row...)
 		return nil
 	})
@@ -132,8 +160,11 @@ type parentColumn struct{ name, kind, collation string }
 
 // resolveForeignKeys fills in what a clause leaves open, and the statements.
 func (c *Conn) resolveForeignKeys(table string, keys []ForeignKey) error {
-	child, err := c.Describe(table)
-	if err != nil {
+	child := &Declaration{Table: change.Table{Name: table}}
+	if _, err := c.Row(`SELECT name FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)`, []driver.Value{table}, &child.Name); err != nil {
+		return err
+	}
+	if _, err := c.describeColumns(child); err != nil {
 		return err
 	}
 	for i := range keys {
@@ -151,7 +182,10 @@ func (c *Conn) resolveForeignKeys(table string, keys []ForeignKey) error {
 		for j := range to {
 			k.To[j] = to[j].name
 		}
-		k.statements(child, to, primary)
+		k.write(child, to, primary)
+		if err := c.writeActions(k, child, to, primary); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -210,16 +244,16 @@ func (c *Conn) parentCollations(parent string, to []parentColumn) error {
 	})
 }
 
-// statements writes the queries of k. Whether a parent is there is asked under the
+// write writes the queries of k. Whether a parent is there is asked under the
 // affinity and the collation of the parent's column: it stands on the left, and the
 // unary plus takes the child's own affinity away (and go-sqlite3's conversions).
-func (k *ForeignKey) statements(child *Declaration, to []parentColumn, primary []string) {
+func (k *ForeignKey) write(child *Declaration, to []parentColumn, primary []string) {
 	var notNull, match, refers, same, values, parentKey []string
 	for i, name := range k.Columns {
 		col := "c." + Quote(name)
 		notNull = append(notNull, col+" IS NOT NULL")
 		match = append(match, "p."+Quote(to[i].name)+" = +"+col)
-		refers = append(refers, refersTo(col, child.Columns, name, to[i], i+1))
+		refers = append(refers, refersTo(col, child, name, to[i], i+1))
 		values = append(values, "+"+Quote(to[i].name))
 	}
 	for _, i := range child.Key {
@@ -237,8 +271,10 @@ func (k *ForeignKey) statements(child *Declaration, to []parentColumn, primary [
 	}
 	from := " FROM main." + Quote(k.Child) + " c WHERE "
 	gone := " AND NOT EXISTS (SELECT 1 FROM main." + Quote(k.Parent) + " p WHERE " + and(match) + ")"
-	k.orphan = "SELECT 1" + from + and(same, notNull) + gone
-	k.orphans = "SELECT +(" + child.KeyExpression("c.") + ")" + from + and(refers, notNull) + gone
+	if len(same) > 0 {
+		k.orphan = "SELECT 1" + from + and(same, notNull) + gone
+	}
+	k.orphans = "SELECT +(" + child.rowExpression("c.") + ")" + from + and(refers, notNull) + gone
 	if len(parentKey) > 0 {
 		k.values = "SELECT " + strings.Join(values, ", ") + " FROM main." + Quote(k.Parent) + " WHERE " + and(parentKey)
 	}
@@ -247,13 +283,8 @@ func (k *ForeignKey) statements(child *Declaration, to []parentColumn, primary [
 // refersTo returns the condition that a child's column could mean parameter n, a value of
 // the parent's column. It may hold for a few more rows, never for fewer, and can use the
 // child's index in all usual cases.
-func refersTo(col string, columns []change.Column, name string, to parentColumn, n int) string {
-	kind := "" // of a generated column: unknown
-	for _, c := range columns {
-		if strings.EqualFold(c.Name, name) {
-			kind = c.Type
-		}
-	}
+func refersTo(col string, child *Declaration, name string, to parentColumn, n int) string {
+	kind, _ := child.kind(name) // of a generated column: unknown
 	equal := fmt.Sprintf("%s = ?%d", col, n)
 	if to.collation != "" {
 		equal += " COLLATE " + Quote(to.collation)

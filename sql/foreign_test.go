@@ -34,9 +34,9 @@ func TestForeignKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []vsql.ForeignKey{
-		{Child: "c", Columns: []string{"x", "y"}, Parent: "p", To: []string{"a", "b"}},
-		{Child: "c", Columns: []string{"self"}, Parent: "c", To: []string{"id"}},
-		{Child: "c", Columns: []string{"other"}, Parent: "nowhere", Missing: true},
+		{Child: "c", Columns: []string{"x", "y"}, Parent: "p", To: []string{"a", "b"}, OnDelete: "NO ACTION", OnUpdate: "NO ACTION"},
+		{Child: "c", Columns: []string{"self"}, Parent: "c", To: []string{"id"}, OnDelete: "CASCADE", OnUpdate: "NO ACTION"},
+		{Child: "c", Columns: []string{"other"}, Parent: "nowhere", Missing: true, OnDelete: "NO ACTION", OnUpdate: "NO ACTION"},
 	}
 	plain := cmp.FilterPath(func(p cmp.Path) bool {
 		f, ok := p.Last().(cmp.StructField)
