@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -37,7 +38,10 @@ type child struct {
 	// DieAt is the point, from 1: of a replicator the step of its round, of a master the
 	// request, counted twice, before and after it is handled. 0: it lives.
 	DieAt int
-	out   *os.File // its standard output, or nil
+	// MostBytes, if set, is the most that a file of the replicator may have, as on a disk that
+	// is full.
+	MostBytes uint64
+	out       *os.File // its standard output, or nil
 	// Script of the app, whose statements are run one by one; DieAt counts them.
 	Script []string
 }
@@ -46,6 +50,16 @@ const childEnv = "VELOSYNC_TEST_CHILD"
 
 // start runs the child.
 func (c child) start(t *testing.T) *exec.Cmd {
+	t.Helper()
+	cmd := c.command(t)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// command is what runs the child.
+func (c child) command(t *testing.T) *exec.Cmd {
 	t.Helper()
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -56,9 +70,6 @@ func (c child) start(t *testing.T) *exec.Cmd {
 	cmd.Stderr = t.Output()
 	if c.out != nil {
 		cmd.Stdout = c.out
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
 	}
 	return cmd
 }
@@ -125,6 +136,12 @@ func childMain(text string) error {
 		die()
 		return db.Close()
 	case "replicator":
+		if c.MostBytes > 0 {
+			signal.Ignore(syscall.SIGXFSZ)
+			if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: c.MostBytes, Max: c.MostBytes}); err != nil {
+				return err
+			}
+		}
 		r, err := replicator.New(c.File, replicator.Options{
 			Master: c.Master, Token: c.Token, Log: slog.New(slog.DiscardHandler), Parts: capture.Limits{Rows: 2},
 			Step: func(string) error { die(); return nil },

@@ -165,6 +165,8 @@ type Replicator struct {
 	old    bool // the master is from before digests
 
 	download *download // a snapshot that no round has applied yet; nil: none
+	place    *snapshotPlace
+	tidied   bool // what an earlier process left of one is gone
 
 	wake   chan struct{} // a local commit
 	remote chan int64    // the master's head, where no round had seen it
@@ -187,6 +189,7 @@ func New(dsn string, o Options) (*Replicator, error) {
 	if r.path == "" {
 		return nil, fmt.Errorf("replicator: %q is in memory: sync needs a file, since it opens the database by itself", dsn)
 	}
+	r.place = &snapshotPlace{path: r.path + snapshotSuffix, source: r.client.base, log: r.log}
 	if err := r.open(dsn); err != nil {
 		return nil, errors.Join(fmt.Errorf("replicator: %w", err), r.Close())
 	}
@@ -272,7 +275,7 @@ func (r *Replicator) Close() error {
 			errs = append(errs, c.Close())
 		}
 	}
-	errs = append(errs, r.forgetDownload(), r.lease.release())
+	errs = append(errs, r.leaveDownload(), r.lease.release())
 	return errors.Join(errs...)
 }
 

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"os"
-	"sync"
 	"time"
 
 	"github.com/velosync/velosync/capture"
@@ -235,28 +233,27 @@ func (r *Replicator) exchange(ctx context.Context, cr *capture.Round, round *Rou
 	}
 	stage, err := r.pull(ctx, cr, first, round)
 	defer func() {
-		// What came of a snapshot is kept where another round can go on with it.
-		if r.download == nil || stage != r.download.stage {
-			err = errors.Join(err, stage.close())
-		}
-		if err == nil || !resumes(err) {
-			err = errors.Join(err, r.forgetDownload())
+		err = errors.Join(err, stage.close())
+		if err != nil && !resumes(err) { // else another round, or process, goes on with what came
+			r.forgetDownload()
 		}
 	}()
 	if err != nil {
 		return err
 	}
-	if err := r.o.Step("apply"); err != nil {
+	if err := r.step("apply"); err != nil {
 		return err
 	}
 	applied, err := r.device.Finish(cr, r.watch(stage.pulls(), round.PulledRows), try.park)
 	if err != nil {
 		return err
 	}
+	r.forgetDownload()
+	r.tidy()
 	round.Seen, round.Acked = applied.Seen, applied.Acked
 	round.Deletes, round.LostRows, round.RejectedRows, round.ParkedRows = applied.Deleted, applied.Lost, applied.Rejected, applied.Parked
 	round.NewTables, round.Held = applied.NewTables, cr.Held
-	if err := r.o.Step("ack"); err != nil {
+	if err := r.step("ack"); err != nil {
 		return err
 	}
 	if err := r.client.ack(ctx, cr.Device, applied.Seen, applied.Acked); err != nil {
@@ -299,13 +296,6 @@ func (r *Replicator) push(ctx context.Context, cr *capture.Round, round *Round, 
 	return answer, nil
 }
 
-// resumes reports whether a round that ended so leaves a snapshot that the next one can go
-// on with.
-func resumes(err error) bool {
-	return errors.Is(err, ErrOffline) || errors.Is(err, wire.ErrDigest) || errors.Is(err, capture.ErrAgain) || retryAfter(err) > 0 ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-}
-
 // pull stages the first page and asks for the others, or takes the snapshot that the master
 // offers and asks for what came after it.
 func (r *Replicator) pull(ctx context.Context, cr *capture.Round, body []byte, round *Round) (*stage, error) {
@@ -336,12 +326,10 @@ func (r *Replicator) pull(ctx context.Context, cr *capture.Round, body []byte, r
 			if shot, err = r.snapshot(ctx, cr, round); err != nil {
 				return stage, err
 			}
-			if shot != nil {
-				if shot.tables != tables {
-					return stage, fmt.Errorf("the space's tables changed before the snapshot: %w", capture.ErrMoved)
-				}
-				stage = shot.stage
+			if shot != nil && shot.tables != tables {
+				return stage, fmt.Errorf("the space's tables changed before the snapshot: %w", capture.ErrMoved)
 			}
+			stage.shot = shot
 		} else if shot != nil && !shot.follows(pull) {
 			return stage, fmt.Errorf("a page of another history than the snapshot's: %w", capture.ErrMoved)
 		}
@@ -361,7 +349,7 @@ func (r *Replicator) pull(ctx context.Context, cr *capture.Round, body []byte, r
 		if pull.Done {
 			return stage, nil
 		}
-		if err := r.o.Step("page"); err != nil {
+		if err := r.step("page"); err != nil {
 			return stage, err
 		}
 		page := cr.Page(pull.To, r.o.Now().UnixMilli())
@@ -394,116 +382,4 @@ func (r *Replicator) watch(pulls iter.Seq2[*change.Pull, error], total int) iter
 			r.o.Progress(Progress{Phase: "apply", Rows: int64(rows), Total: int64(total)})
 		}
 	}
-}
-
-// A stage holds the pages of a pull until all have come: they are applied together. One
-// page stays in memory; several go to an unnamed temporary file, as they came.
-type stage struct {
-	limits wire.Limits
-	first  *change.Pull
-	body   []byte // of first, until a second page comes
-	file   *os.File
-	sizes  []int64
-	end    int64                             // of the last page in file
-	check  func(n int, p *change.Pull) error // of page n of the file, unless nil
-}
-
-func (s *stage) add(pull *change.Pull, body []byte) error {
-	if s.file == nil && s.first == nil {
-		s.first, s.body = pull, body
-		return nil
-	}
-	if s.first != nil {
-		if err := s.write(s.body); err != nil {
-			return err
-		}
-		s.first, s.body = nil, nil
-	}
-	return s.write(body)
-}
-
-// write puts a page into the file, which it makes if need be.
-func (s *stage) write(body []byte) error {
-	if s.file == nil {
-		f, err := os.CreateTemp("", "velosync-pull-*")
-		if err != nil {
-			return fmt.Errorf("stage the pull: %w", err)
-		}
-		s.file = f
-		_ = os.Remove(f.Name()) // where that can't be done to an open file, close does it
-	}
-	if _, err := s.file.WriteAt(body, s.end); err != nil {
-		return fmt.Errorf("stage the pull: %w", err)
-	}
-	s.sizes = append(s.sizes, int64(len(body)))
-	s.end += int64(len(body))
-	return nil
-}
-
-// cut leaves the first n pages of a file.
-func (s *stage) cut(n int) {
-	for ; len(s.sizes) > n; s.sizes = s.sizes[:len(s.sizes)-1] {
-		s.end -= s.sizes[len(s.sizes)-1]
-	}
-}
-
-// pulls yields the pages.
-func (s *stage) pulls() iter.Seq2[*change.Pull, error] {
-	return func(yield func(*change.Pull, error) bool) {
-		if s.file == nil {
-			yield(s.first, nil)
-			return
-		}
-		// The next page is read while one is applied.
-		type page struct {
-			pull *change.Pull
-			err  error
-		}
-		pages, done := make(chan page), make(chan struct{})
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		defer close(done)
-		wg.Go(func() {
-			defer close(pages)
-			at := int64(0)
-			for n, size := range s.sizes {
-				pull, err := s.read(n, at, size)
-				at += size
-				select {
-				case pages <- page{pull, err}:
-				case <-done:
-					return
-				}
-			}
-		})
-		for p := range pages {
-			if !yield(p.pull, p.err) || p.err != nil {
-				return
-			}
-		}
-	}
-}
-
-// read reads page n of the file.
-func (s *stage) read(n int, at, size int64) (*change.Pull, error) {
-	body := make([]byte, size)
-	if _, err := s.file.ReadAt(body, at); err != nil {
-		return nil, fmt.Errorf("read the staged pull: %w", err)
-	}
-	pull, err := wire.DecodePull(body, s.limits)
-	if err == nil && s.check != nil {
-		err = s.check(n, pull)
-	}
-	return pull, err
-}
-
-func (s *stage) close() error {
-	if s.file == nil {
-		return nil
-	}
-	err := s.file.Close()
-	if e := os.Remove(s.file.Name()); e != nil && !errors.Is(e, os.ErrNotExist) {
-		err = errors.Join(err, e)
-	}
-	return err
 }

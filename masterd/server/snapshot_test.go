@@ -151,7 +151,7 @@ func TestSnapshot_pieces(t *testing.T) {
 	var sum wire.SnapshotSum
 	rows, records := 0, 0
 	for r := bytes.NewReader(whole.body); ; records++ {
-		body, err := sum.ReadRecord(r, nil, wire.Limits{})
+		record, err := sum.ReadRecord(r, nil, wire.Limits{})
 		if err == io.EOF {
 			if r.Len() > 0 {
 				t.Errorf("%d bytes follow the end", r.Len())
@@ -161,7 +161,7 @@ func TestSnapshot_pieces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pull, err := wire.DecodePull(body, wire.Limits{})
+		pull, err := wire.DecodePull(record.Body(), wire.Limits{})
 		if err != nil {
 			t.Fatal(err)
 		}

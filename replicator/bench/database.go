@@ -70,7 +70,7 @@ func openFile(path, keys string) (*database, error) {
 // remove closes the database and deletes its files.
 func (db *database) remove() error {
 	err := db.Close()
-	for _, suffix := range []string{"", "-wal", "-shm", "-velosync-lock"} {
+	for _, suffix := range []string{"", "-wal", "-shm", "-velosync-lock", "-velosync-snapshot"} {
 		if e := os.Remove(db.path + suffix); e != nil && !errors.Is(e, os.ErrNotExist) {
 			err = errors.Join(err, e)
 		}

@@ -61,10 +61,16 @@ func writeRecord(w io.Writer, sum [sha256.Size]byte, body []byte) (int64, error)
 	return SnapshotHeader + int64(len(body)), nil
 }
 
+// A Record is a record of a snapshot as it was written: its header and its body.
+type Record []byte
+
+// Body returns what the header is of: the body of a pull.
+func (r Record) Body() []byte { return r[SnapshotHeader:] }
+
 // ReadRecord reads one record, into buf where that is large enough. At the snapshot's end it returns io.EOF, where r is cut
 // io.ErrUnexpectedEOF. What is not as it was written gives ErrDigest: nothing of the record
 // is of use then, and where it is the end that does not fit, nothing of the snapshot.
-func (s *SnapshotSum) ReadRecord(r io.Reader, buf []byte, l Limits) ([]byte, error) {
+func (s *SnapshotSum) ReadRecord(r io.Reader, buf []byte, l Limits) (Record, error) {
 	l = l.Defaults()
 	var header [SnapshotHeader]byte
 	if _, err := io.ReadFull(r, header[:]); errors.Is(err, io.EOF) {
@@ -82,18 +88,19 @@ func (s *SnapshotSum) ReadRecord(r io.Reader, buf []byte, l Limits) ([]byte, err
 	if err := over("bytes of a record", size, l.Body); err != nil {
 		return nil, err
 	}
-	if cap(buf) < int(size) {
-		buf = make([]byte, size)
+	if cap(buf) < SnapshotHeader+int(size) {
+		buf = make([]byte, SnapshotHeader+int(size))
 	}
-	body := buf[:size]
-	if _, err := io.ReadFull(r, body); errors.Is(err, io.EOF) {
+	record := Record(buf[:SnapshotHeader+int(size)])
+	copy(record, header[:])
+	if _, err := io.ReadFull(r, record.Body()); errors.Is(err, io.EOF) {
 		return nil, io.ErrUnexpectedEOF
 	} else if err != nil {
 		return nil, err
 	}
-	if got := sha256.Sum256(body); got != want {
+	if got := sha256.Sum256(record.Body()); got != want {
 		return nil, fmt.Errorf("%w: a record of %d bytes has sha-256 %x, its header says %x", ErrDigest, size, got, want)
 	}
 	s.add(want[:])
-	return body, nil
+	return record, nil
 }

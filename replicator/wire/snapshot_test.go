@@ -39,12 +39,12 @@ func snapshotOf(t testing.TB, records ...string) (file []byte, etag string) {
 func readSnapshot(sum *SnapshotSum, r io.Reader, l Limits) (records []string, err error) {
 	var buf []byte
 	for {
-		body, err := sum.ReadRecord(r, buf, l)
+		record, err := sum.ReadRecord(r, buf, l)
 		if err != nil {
 			return records, err
 		}
-		records = append(records, string(body))
-		buf = body
+		records = append(records, string(record.Body()))
+		buf = record
 	}
 }
 
