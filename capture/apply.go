@@ -26,6 +26,7 @@ type Applied struct {
 	Lost      int // conflicts that this device lost
 	Rejected  int // of them, rows that the master could not take
 	Parked    int // rows that this file could not take, in all
+	Tried     int // how often one of these was written to see whether it stands
 	NewTables []string
 }
 
@@ -99,6 +100,7 @@ type applier struct {
 	empty   map[int64]bool        // tables that had no rows before the pull; of a snapshot
 	quiet   []*table              // of them, those whose triggers are away
 	foreign foreignCheck
+	awaited []event               // what the parked row waits for that was tried last
 	fresh   map[int64]change.Bits // by table: registers that this pull brings from their beginning
 	full    bool
 	last    *change.Pull

@@ -17,6 +17,8 @@ type foreignCheck struct {
 	children []touchedRow
 	parents  []parentRow
 
+	awaited *[]event // unless nil: what the rows that can't stand wait for
+
 	// of tables that are not tracked
 	acted    int                               // of parents, so many have been acted on
 	orphaned map[*vsql.ForeignKey][]lostParent // rows that are gone or changed, by the keys that refer to them
@@ -129,6 +131,9 @@ func (c *foreignCheck) unfit(f func(row touchedRow, why string)) error {
 				return err
 			}
 			if orphan {
+				if err := c.await(k, r); err != nil {
+					return err
+				}
 				f(r, fmt.Sprintf("FOREIGN KEY: row %v of %q refers to a row of %q that is not here", r.key, r.t.d.Name, k.Parent))
 			}
 		}
@@ -139,6 +144,9 @@ func (c *foreignCheck) unfit(f func(row touchedRow, why string)) error {
 		}
 		found := ""
 		err := c.d.c.Orphans(p.k.ForeignKey, p.values, func(key change.Value) error {
+			if c.awaited != nil && found == "" {
+				*c.awaited = append(*c.awaited, rowMoves(p.k.child, key))
+			}
 			found = fmt.Sprintf("FOREIGN KEY: row %v of %q refers to row %v of %q", key, p.k.Child, p.key, p.k.Parent)
 			return nil
 		})

@@ -151,16 +151,8 @@ func (a *applier) retryParked() error {
 	if err != nil {
 		return err
 	}
-	for came := true; came; {
-		came, rows, wait = false, wait, nil
-		for i := range rows {
-			left, err := a.tryParked(rows[i : i+1])
-			if err != nil {
-				return err
-			}
-			came = came || len(left) == 0
-			wait = append(wait, left...)
-		}
+	if wait, err = a.tryEach(wait); err != nil {
+		return err
 	}
 	for _, r := range wait {
 		if _, err := d.c.Exec(`UPDATE _velosync_parked SET reason = ?1 WHERE tbl = ?2 AND pk = ?3 AND reason <> ?1`, r.reason, r.t.id, r.key); err != nil {
@@ -168,6 +160,53 @@ func (a *applier) retryParked() error {
 		}
 	}
 	return nil
+}
+
+// tryEach tries rows one by one until none comes in, and returns those that wait on. Who is
+// known to wait for a row that came in is next: so a chain of rows takes two tries a row, in
+// whatever order they stand. Where a row waits for what is not known, as a trigger's RAISE, it is
+// tried after all others, as long as some come in.
+func (a *applier) tryEach(rows []parkedRow) (wait []parkedRow, err error) {
+	waiting := make(map[event][]int)
+	in := make([]bool, len(rows))
+	for came := true; came; {
+		came = false
+		for i := range rows {
+			for next := []int{i}; len(next) > 0; {
+				i := next[len(next)-1]
+				next = next[:len(next)-1]
+				if in[i] {
+					continue
+				}
+				left, err := a.tryParked(rows[i : i+1])
+				if err != nil {
+					return nil, err
+				}
+				if len(left) > 0 {
+					rows[i] = left[0]
+					for _, e := range a.awaited {
+						waiting[e] = append(waiting[e], i)
+					}
+					continue
+				}
+				in[i], came = true, true
+				events, err := a.events(&rows[i])
+				if err != nil {
+					return nil, err
+				}
+				for _, e := range events {
+					next = append(next, waiting[e]...)
+					delete(waiting, e)
+				}
+			}
+		}
+	}
+	for i := range rows {
+		if !in[i] {
+			wait = append(wait, rows[i])
+		}
+	}
+	return wait, nil
 }
 
 // tryTogether writes as many of the rows as stand together, and returns the others.
@@ -195,8 +234,13 @@ var errStays = errors.New("parked rows wait on")
 // not their fault.
 func (a *applier) tryParked(rows []parkedRow) (left []parkedRow, err error) {
 	noted := a.d.notes.mark()
+	a.result.Tried += len(rows)
+	a.awaited = nil
 	err = a.d.c.Savepoint("velosync_parked", func() error {
 		foreign := foreignCheck{d: a.d}
+		if len(rows) == 1 {
+			foreign.awaited = &a.awaited
+		}
 		why := make(map[rowKey]string)
 		for _, r := range rows {
 			if err := foreign.before(r.t, r.key); err != nil {
@@ -208,6 +252,11 @@ func (a *applier) tryParked(rows []parkedRow) (left []parkedRow, err error) {
 				why[keyFor(r.t.id, r.key)] = r.reason
 			case isConstraint(err):
 				why[keyFor(r.t.id, r.key)] = err.Error()
+				if len(rows) == 1 && isUnique(err) {
+					if err := a.awaitHolders(&r); err != nil {
+						return err
+					}
+				}
 			case err != nil:
 				return fmt.Errorf("parked row %v of %q: %w", r.key, r.t.d.Name, err)
 			case written:

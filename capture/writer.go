@@ -157,3 +157,9 @@ func isConstraint(err error) bool {
 	}
 	return e.Code == sqlite3.ErrConstraint || e.Code == sqlite3.ErrMismatch || e.Code == sqlite3.ErrTooBig
 }
+
+// isUnique reports whether SQLite refused a row since another has its value.
+func isUnique(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && (e.ExtendedCode == sqlite3.ErrConstraintUnique || e.ExtendedCode == sqlite3.ErrConstraintPrimaryKey || e.ExtendedCode == sqlite3.ErrConstraintRowID)
+}
