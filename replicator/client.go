@@ -160,7 +160,10 @@ func (c *client) ack(ctx context.Context, device change.DeviceID, seq change.Seq
 func nothingApplied(err error) bool {
 	var offline *offlineError
 	var problem *wire.Problem
+	var resent *resentError
 	switch {
+	case errors.As(err, &resent):
+		return false
 	case errors.As(err, &offline):
 		return offline.unsent
 	case errors.As(err, &problem):

@@ -90,6 +90,12 @@ type Options struct {
 	// DigestRows is the most rows of such a range. Zero means 256.
 	DigestRows int
 
+	// Retry says how often a request of a round is sent again.
+	Retry Retry
+	// Lockstep reads each part of a push when the one before was sent, and not meanwhile: it
+	// takes half of the memory, and longer.
+	Lockstep bool
+
 	// Limits bound what is read from the master.
 	Limits wire.Limits
 	// Parts bound what is sent at a time.
@@ -133,6 +139,7 @@ func (o Options) defaults() Options {
 	if o.DigestRows <= 0 {
 		o.DigestRows = 256
 	}
+	o.Retry = o.Retry.defaults()
 	o.Limits = o.Limits.Defaults()
 	return o
 }

@@ -52,6 +52,7 @@ func openDevice(t *testing.T, o replicator.Options, change func(*replicator.Opti
 	t.Helper()
 	d := &device{t: t, file: filepath.Join(t.TempDir(), o.Name+".db"), o: o}
 	d.o.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	d.o.Retry.Times = -1 // a cut ends the round; tests of Retry set it
 	if change != nil {
 		change(&d.o)
 	}

@@ -262,35 +262,53 @@ func (r *Replicator) exchange(ctx context.Context, cr *capture.Round, round *Rou
 	return nil
 }
 
-// push sends the parts of a push; the answer to the last is the first page of the pull.
+// outgoing reads the parts of a push, and encodes all but the last.
+func (r *Replicator) outgoing(cr *capture.Round, limits capture.Limits) iter.Seq2[outgoing, error] {
+	return func(yield func(outgoing, error) bool) {
+		for part, err := range cr.Parts(limits) {
+			out := outgoing{push: part, rows: cr.Rows}
+			if err == nil && part.More {
+				err = out.encode(r.o.Now())
+			}
+			if !yield(out, err) {
+				return
+			}
+		}
+	}
+}
+
+// push sends the parts of a push, and reads the next while one is sent; the answer to the
+// last is the first page of the pull.
 func (r *Replicator) push(ctx context.Context, cr *capture.Round, round *Round, limits capture.Limits, sendTables bool) (answer []byte, err error) {
 	round.PushedBytes = 0
-	for part, err := range cr.Parts(limits) {
+	parts := r.outgoing(cr, limits)
+	if !r.o.Lockstep {
+		parts = wire.Ahead(parts)
+	}
+	began := false
+	for part, err := range parts {
 		if err != nil {
 			return nil, err
 		}
-		if sendTables && !part.More {
-			part.Tables = cr.Tables
-			if part.Tables == nil {
-				part.Tables = change.Schema{}
+		step := "part"
+		if !part.push.More {
+			step = "push"
+			if sendTables {
+				part.push.Tables = cr.Tables
+				if cr.Tables == nil {
+					part.push.Tables = change.Schema{}
+				}
 			}
-		}
-		step := "push"
-		if part.More {
-			step = "part"
 		}
 		if err := r.o.Step(step); err != nil {
 			return nil, err
 		}
-		body, err := wire.EncodePush(part)
-		if err != nil {
-			return nil, fmt.Errorf("encode the push: %w", err)
-		}
-		if answer, err = r.client.sync(ctx, body); err != nil {
+		if answer, err = r.send(ctx, &part, began); err != nil {
 			return nil, fmt.Errorf("push: %w", err)
 		}
-		round.PushedBytes += int64(len(body))
-		r.o.Progress(Progress{Phase: "push", Rows: int64(cr.Rows), Bytes: round.PushedBytes})
+		began = true
+		round.PushedBytes += int64(len(part.body))
+		r.o.Progress(Progress{Phase: "push", Rows: int64(part.rows), Bytes: round.PushedBytes})
 	}
 	round.PushedRows, round.Mutations = cr.Rows, cr.Mutations
 	return answer, nil
@@ -356,11 +374,7 @@ func (r *Replicator) pull(ctx context.Context, cr *capture.Round, body []byte, r
 		if shot != nil {
 			page.Snapshot = shot.seq
 		}
-		ask, err := wire.EncodePush(page)
-		if err != nil {
-			return stage, fmt.Errorf("encode the request for a page: %w", err)
-		}
-		if body, err = r.client.sync(ctx, ask); err != nil {
+		if body, err = r.send(ctx, &outgoing{push: page}, true); err != nil {
 			return stage, fmt.Errorf("pull the page after seq %d: %w", pull.To, err)
 		}
 	}

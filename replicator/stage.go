@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"os"
-	"sync"
 
 	"github.com/velosync/velosync/capture/change"
 	"github.com/velosync/velosync/replicator/wire"
@@ -60,31 +59,7 @@ func (s *stage) pulls() iter.Seq2[*change.Pull, error] {
 	if s.shot == nil && s.file == nil {
 		return func(yield func(*change.Pull, error) bool) { yield(s.first, nil) }
 	}
-	return func(yield func(*change.Pull, error) bool) {
-		type page struct {
-			pull *change.Pull
-			err  error
-		}
-		pages, done := make(chan page), make(chan struct{})
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		defer close(done)
-		wg.Go(func() {
-			defer close(pages)
-			for pull, err := range s.pages() {
-				select {
-				case pages <- page{pull, err}:
-				case <-done:
-					return
-				}
-			}
-		})
-		for p := range pages {
-			if !yield(p.pull, p.err) || p.err != nil {
-				return
-			}
-		}
-	}
+	return wire.Ahead(s.pages())
 }
 
 // pages yields the pages as they are asked for, to the first error.

@@ -260,6 +260,12 @@ func (u *upload) check(p *change.Push) error {
 	return nil
 }
 
+// partMissing reports whether parts that a push stands on are not here.
+func partMissing(err error) bool {
+	var p *problem
+	return errors.As(err, &p) && p.Code == codePart
+}
+
 // remove takes the device's upload out of the map; one of another name is dropped, for
 // the device has gone on.
 func (g *fileStaging) remove(k uploadKey, name change.Name) *upload {

@@ -60,14 +60,14 @@ func (s *Server) round(ctx context.Context, w *response, c caller, came time.Tim
 		s.log.Debug("part staged", "space", c.space, "device", w.device, "part", push.Part, "rows", rowsOf(push.Blocks), "bytes", len(body))
 		return encode(&change.Pull{})
 	}
-	upload, err := s.staging.take(ctx, key, push)
-	if err != nil {
-		return nil, err
+	upload, gone := s.staging.take(ctx, key, push)
+	if gone != nil && !partMissing(gone) {
+		return nil, gone
 	}
 	after := s.staging.drop
 	defer func() { after(upload) }()
 	push.Waited = max(0, s.o.Now().Sub(came).Milliseconds())
-	pull, err := s.apply(ctx, c, push, upload)
+	pull, err := s.apply(ctx, c, push, upload, gone)
 	if err != nil {
 		if wanted(err) {
 			after = s.staging.put // the device may send the last part again, alone
@@ -87,15 +87,23 @@ func (s *Server) round(ctx context.Context, w *response, c caller, came time.Tim
 	return answer, nil
 }
 
-// apply hands a whole push to its space.
-func (s *Server) apply(ctx context.Context, c caller, last *change.Push, u *upload) (*change.Pull, error) {
+// apply hands a whole push to its space. Where parts of it are gone, that is an error if they
+// are wanted: of a push that was applied already, its answer lost, they are not.
+func (s *Server) apply(ctx context.Context, c caller, last *change.Push, u *upload, gone error) (*change.Pull, error) {
 	// A token is the operator's word that its space may be made; without tokens it is
 	// the first push.
 	space, err := s.engine.Space(ctx, c.space)
 	if err != nil {
 		return nil, fmt.Errorf("open space %q: %w", c.space, err)
 	}
-	return space.Sync(ctx, c.owner, last, s.staging.parts(ctx, u, last, s.o.Limits))
+	parts := s.staging.parts(ctx, u, last, s.o.Limits)
+	switch {
+	case gone != nil:
+		parts = func(yield func(*change.Push, error) bool) { yield(nil, gone) }
+	case u.count() > 0: // the next part is read while one is applied
+		parts = wire.Ahead(parts)
+	}
+	return space.Sync(ctx, c.owner, last, parts)
 }
 
 // wanted reports whether staged parts are of use after an error: what refuses the push

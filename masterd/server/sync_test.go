@@ -327,7 +327,7 @@ func testParts(t *testing.T, e *fakeEngine) {
 		if n := staged(t, r); n != 0 {
 			t.Errorf("%d files left after use", n)
 		}
-		missing(t, partOf(3, false, 1)) // the answer was lost: all again
+		missing(t, partOf(3, false, 1)) // the store says whether they are wanted
 	})
 	t.Run("a part twice", func(t *testing.T) {
 		reset()

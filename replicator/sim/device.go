@@ -149,6 +149,8 @@ func (d *device) options() replicator.Options {
 		Master: "http://localhost", Space: space, Transport: &link{d}, Now: d.now, Random: d.w.random, Log: slog.New(slog.DiscardHandler),
 		DigestEvery: every, DigestRows: 3, Ended: d.ended,
 		Step: d.stepOf, Parts: capture.Limits{Rows: d.w.shape.parts}, CompactAbove: d.w.shape.compact,
+		// One thing at a time: the same seed is the same history.
+		Lockstep: true, Retry: replicator.Retry{Times: d.w.shape.retries, Pause: 1},
 	}
 }
 
@@ -383,6 +385,9 @@ var errCrash = errors.New("the device crashes")
 // stepOf is called before each step of a round.
 func (d *device) stepOf(name string) error {
 	w := d.w
+	if name == "begin" {
+		d.parts = nil
+	}
 	if d.rotten {
 		return nil
 	}
@@ -420,7 +425,6 @@ func (d *device) stepOf(name string) error {
 	}
 	if name == "begin" {
 		d.mend()
-		d.parts = nil
 		d.begun = snapshot{rows: make(map[string][]*event), log: slices.Clone(d.log), seen: d.seen, acked: d.acked, last: d.last, regs: d.written(), tree: d.tree}
 		for key, row := range d.rows {
 			d.begun.rows[key] = row

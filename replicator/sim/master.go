@@ -41,7 +41,8 @@ type master struct {
 	past      map[string][]pastRow
 	applied   map[change.DeviceID]change.LSN
 	parts     map[change.DeviceID]*upload
-	conflict  int64 // the newest that was looked at
+	took      map[change.DeviceID]change.LSN // up to where pushes were taken
+	conflict  int64                          // the newest that was looked at
 	lostBy    map[change.DeviceID][]conflict
 	lost      map[int]bool          // events that are in the conflict log
 	tracked   bool                  // the space has the table
@@ -114,7 +115,7 @@ func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
 func newMaster(w *world) *master {
 	m := &master{w: w, rows: make(map[string]*masterRow),
 		at:   map[change.Seq]map[string][]*event{0: {}},
-		past: make(map[string][]pastRow), applied: make(map[change.DeviceID]change.LSN), parts: make(map[change.DeviceID]*upload),
+		past: make(map[string][]pastRow), applied: make(map[change.DeviceID]change.LSN), parts: make(map[change.DeviceID]*upload), took: make(map[change.DeviceID]change.LSN),
 		lostBy: make(map[change.DeviceID][]conflict), lost: make(map[int]bool), forgotten: make(map[string]*masterRow),
 		counts: make(map[string]tally), countsAt: make(map[change.Seq]map[string]tally),
 		tags: make(map[string]tagged), tagsAt: make(map[change.Seq]map[string]tagged),
@@ -240,11 +241,19 @@ func (m *master) stage(p *change.Push) {
 	u.parts[p.Part] = p
 }
 
-// whole returns all parts of a push that was taken.
+// whole returns all parts of a push that was taken; the last alone where all of it had been
+// taken before.
 func (m *master) whole(last *change.Push) []*change.Push {
 	var parts []*change.Push
-	if u := m.parts[last.Device]; last.Part > 0 {
-		if u == nil || u.name != last.Names[len(last.Names)-1] {
+	u, known := m.parts[last.Device], last.Through <= m.took[last.Device]
+	m.took[last.Device] = max(m.took[last.Device], last.Through)
+	if last.Part > 0 {
+		switch {
+		case u != nil && u.name == last.Names[len(last.Names)-1]:
+		case known:
+			m.w.work("last parts taken again", 1)
+			return []*change.Push{last}
+		default:
 			m.w.fail("the master takes a push of %d parts without those before the last", last.Part+1)
 		}
 		for i := range last.Part {

@@ -1,15 +1,32 @@
 package sim
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
 	"github.com/velosync/velosync/capture/change"
+	"github.com/velosync/velosync/replicator/wire"
 )
 
 // checkPush compares what the device sends with what it had pending when the round began.
 func (d *device) checkPush(p *change.Push) {
 	w := d.w
+	if n := len(d.parts); n > 0 && d.parts[n-1].Part == p.Part {
+		w.work("parts sent again", 1)
+		before := *d.parts[n-1]
+		if !p.More {
+			before.Now = p.Now
+		}
+		was, err := wire.EncodePush(&before)
+		w.must(err, "encode a part again")
+		is, err := wire.EncodePush(p)
+		w.must(err, "encode a part again")
+		if !bytes.Equal(was, is) {
+			w.fail("%s sends part %d again, and other than it was", d, p.Part)
+		}
+		return
+	}
 	d.parts = append(d.parts, p)
 	if p.More {
 		return

@@ -412,6 +412,7 @@ type shape struct {
 	rows     map[string]string // what names a row in the log and on the wire, to its name here
 	pageRows int
 	parts    int // rows of a part of a push, 0: all in one
+	retries  int // how often a device sends a request of a round again; below 0: never
 	compact  int // log rows above which the log is compacted in place, 0: as in earnest
 	offered  int // rows from which the master offers a snapshot, 0: as in earnest
 	lag      int // how far behind a snapshot may be, in hundredths of its rows
@@ -455,12 +456,13 @@ func newShape(w *world) shape {
 	s.pageRows = []int{1, 2, 3, 5000}[w.rng.IntN(4)]
 	s.parts = []int{0, 0, 1, 2}[w.rng.IntN(4)]
 	s.compact = []int{0, 1, 3, 10}[w.rng.IntN(4)]
+	s.retries = []int{-1, 2}[w.seed/4%2]
 	s.offered, s.lag = []int{0, 1, 1, 3}[w.seed/3%4], []int{1, 300, 3000}[w.seed/5%3]
 	return s
 }
 
 func (s shape) String() string {
-	return fmt.Sprintf("%d keys (%s), groups %s, weighted %v, unique %v, %d rows a page, %d a part, compacted above %d, a column comes later %v, counters %v, a snapshot from %d rows on, %d %% behind", len(s.keys), s.key.columns, s.groups, s.weighted, s.unique, s.pageRows, s.parts, s.compact, s.alters, s.counts, s.offered, s.lag)
+	return fmt.Sprintf("%d keys (%s), groups %s, weighted %v, unique %v, %d rows a page, %d a part, sent again %d times, compacted above %d, a column comes later %v, counters %v, a snapshot from %d rows on, %d %% behind", len(s.keys), s.key.columns, s.groups, s.weighted, s.unique, s.pageRows, s.parts, s.retries, s.compact, s.alters, s.counts, s.offered, s.lag)
 }
 
 func (s shape) all() change.Bits { return change.AllBits(len(s.regs)) }
