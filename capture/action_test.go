@@ -2,6 +2,7 @@ package capture
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -259,5 +260,65 @@ func TestFinish_actionsEnd(t *testing.T) {
 	f.sync(t, &change.Pull{To: 2, Blocks: []change.Block{block("a", 1, "two"), block("b", 1, "one")}})
 	if got, want := dump(t, f.Device, `SELECT (SELECT group_concat(slug ORDER BY rowid) FROM l), (SELECT group_concat(slug ORDER BY rowid) FROM m)`), "string:two,one string:two,one"; got != want {
 		t.Errorf("children %s, want %s", got, want)
+	}
+}
+
+// TestFinish_actionsAsSQLite: random tables around notes come out as where SQLite itself
+// enforces the keys, and what it refuses is parked.
+func TestFinish_actionsAsSQLite(t *testing.T) {
+	const children = `SELECT k, x, y FROM t0 UNION ALL SELECT k, x, y FROM t1 UNION ALL SELECT k, x, y FROM t2 ORDER BY 1, 2, 3`
+	const tables, all = 3, `SELECT * FROM (SELECT 'notes', id, slug, NULL FROM notes UNION ALL SELECT 't0', k, x, y FROM t0 UNION ALL SELECT 't1', k, x, y FROM t1 UNION ALL SELECT 't2', k, x, y FROM t2) ORDER BY 1, 2, 3, 4`
+	refused, acted := 0, 0
+	for seed := range uint64(40) {
+		dice := rand.New(rand.NewPCG(seed, 7))
+		draw := func(of ...string) string { return of[dice.IntN(len(of))] }
+		refers := func(actions ...string) string {
+			return " REFERENCES " + draw("notes", "notes(slug)", "notes(slug)", "t0(k)", "t1(k)", "t2(k)") + " ON DELETE " + draw(actions...) + " ON UPDATE " + draw("CASCADE", "CASCADE", "CASCADE", "NO ACTION")
+		}
+		script := `CREATE TABLE notes(id TEXT PRIMARY KEY NOT NULL, slug TEXT COLLATE NOCASE UNIQUE);`
+		fill := `INSERT INTO notes VALUES ('a', 'a'), ('b', 'b'), ('c', 'c'), ('d', 'd');`
+		values := []string{"'a'", "'b'", "'c'", "'d'", "'A'", "NULL"}
+		for i := range tables {
+			key := ""
+			if dice.IntN(4) > 0 {
+				key = refers("CASCADE", "CASCADE", "NO ACTION")
+			}
+			script += fmt.Sprintf("CREATE TABLE t%d(k TEXT %s UNIQUE%s, x TEXT DEFAULT %s%s, y%s)%s;", i, draw("", "COLLATE NOCASE"), key, draw(values...),
+				refers("CASCADE", "SET NULL", "SET DEFAULT", "NO ACTION"), refers("CASCADE", "SET NULL", "NO ACTION"), draw("", "", fmt.Sprintf("; CREATE INDEX i%d ON t%[1]d(x)", i)))
+			for range 4 {
+				fill += fmt.Sprintf("INSERT OR IGNORE INTO t%d VALUES (%s, %s, %s);", i, draw(values...), draw(values...), draw(values...))
+			}
+		}
+		for i := range tables { // what SQLite would not have let in
+			fill += fmt.Sprintf("DELETE FROM t%d WHERE rowid IN (SELECT rowid FROM pragma_foreign_key_check('t%[1]d'));", i)
+		}
+		fill = "PRAGMA foreign_keys = OFF;" + fill + strings.Repeat(fill[strings.Index(fill, "DELETE"):], 5) + "PRAGMA foreign_keys = ON;"
+		note := draw("a", "b", "c")
+		statement, pull := `DELETE FROM notes WHERE id = '`+note+`'`, gone(note)
+		if dice.IntN(2) == 0 {
+			to := draw("new", strings.ToUpper(note))
+			statement, pull = `UPDATE notes SET slug = '`+to+`' WHERE id = '`+note+`'`, block(note, 1, to)
+		}
+		oracle := newFile(t, script+fill)
+		f := newFile(t, script+`SELECT velosync_track('notes', '{"groups":[]}');`+fill)
+		f.sync(t, &change.Pull{To: 1})
+		before, childrenBefore := dump(t, oracle.Device, all), dump(t, oracle.Device, children)
+		want := before
+		err := oracle.c.Script(statement)
+		if err == nil {
+			want = dump(t, oracle.Device, all)
+		}
+		a := f.sync(t, &change.Pull{To: 2, Blocks: []change.Block{pull}})
+		if got := dump(t, f.Device, all); got != want || a.Parked > 0 != (err != nil) {
+			t.Errorf("seed %d: %s\n%s\nbefore\n%s\nSQLite: %v\n%s\ngot, %d parked\n%s", seed, statement, script, before, err, want, a.Parked, got)
+		}
+		if err != nil {
+			refused++
+		} else if childrenBefore != dump(t, oracle.Device, children) {
+			acted++
+		}
+	}
+	if refused < 3 || acted < 3 {
+		t.Errorf("SQLite refused %d and acted on %d: too little is tested", refused, acted)
 	}
 }

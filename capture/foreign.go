@@ -2,6 +2,8 @@ package capture
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/velosync/velosync/capture/change"
@@ -52,7 +54,7 @@ func (d *Device) readReferences() error {
 	if err != nil {
 		return err
 	}
-	for child := range referring {
+	for _, child := range slices.Sorted(maps.Keys(referring)) {
 		t := d.tracked(child)
 		keys := []vsql.ForeignKey(nil)
 		if t != nil {

@@ -156,6 +156,7 @@ func (d *device) goBack() {
 	}
 	back := d.pasts[at].clone()
 	back.tree.stale = back.tree.names.there() // the cut may have taken it back to before its triggers were made anew
+	back.tree.marks = nil                     // what is not logged has no place among the commits
 	back.r, back.app, back.skew, back.pasts = d.r, d.app, d.skew, d.pasts[:at+1]
 	back.cut, back.locked, back.busy, back.twinned, back.fault = true, true, false, false, ""
 	*d = back

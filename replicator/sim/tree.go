@@ -16,7 +16,8 @@ import (
 
 // In half of the runs there are lists and items in two more tables. An item names its list
 // by a foreign key, lists are deleted, with what SQLite does to their items then, and the
-// table of items is altered, see tree_schema.go. Whether the master has to take a row hangs
+// table of items is altered, see tree_schema.go; and there may be a table that is not
+// tracked, see tree_local.go. Whether the master has to take a row hangs
 // on the rows that came before, so the master is not predicted. What holds at any time: no
 // key refers to a row that is not there, on no device and not on the master; a device shows
 // what the master had, under what is pending; it never goes back to a version that it had
@@ -69,6 +70,7 @@ type tree struct {
 	rows    map[treeKey]treeRow
 	know    map[treeKey]set
 	pending []treeMutation // past acked
+	marks   map[int64]mark // nil: unknown
 	rebuilt bool           // the table of items has no triggers
 	renamed bool           // the table of items, and no round knows yet
 	stale   bool           // the triggers are those of another declaration
@@ -97,6 +99,11 @@ type forest struct {
 	rng    *rand.Rand
 	asked  int
 	writes int
+	marks  struct {
+		rng   *rand.Rand
+		asked int
+		count int64
+	}
 }
 
 var treeActions = []string{"CASCADE", "SET NULL", "NO ACTION", "RESTRICT"}
@@ -106,6 +113,7 @@ func newForest(w *world) *forest {
 		return nil
 	}
 	f := &forest{byRow: make(map[leafName]*leaf), rng: w.dice(setUp, 1)}
+	f.marks.rng = w.dice(setUp, 2)
 	f.shape.action = treeActions[w.seed/4%int64(len(treeActions))]
 	for i := range 1 + w.seed/16%3 {
 		f.shape.keys = append(f.shape.keys, treeKey(fmt.Sprintf("l%d", i)))

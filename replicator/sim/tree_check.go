@@ -26,8 +26,10 @@ func (d *device) lookTree(when string, seen change.Seq, acked change.LSN) {
 		if !maps.Equal(rows, was.rows) {
 			w.fail("%s, %s: lists and items are %v, want %v: nothing was applied since", d, when, rows, was.rows)
 		}
+		d.lookMarks(when, true, rows)
 		return
 	}
+	d.lookMarks(when, false, rows)
 	rejected := d.rejectedTree(when, seen)
 	d.tree.pending = slices.DeleteFunc(slices.Clone(was.pending), func(m treeMutation) bool { return m.lsn <= acked || rejected[m.key] })
 	pending := make(map[treeKey]bool) // whether more than the column that comes and goes

@@ -42,6 +42,7 @@ func (d *device) write() {
 			x.statement()
 			x.countUp()
 			x.grow()
+			x.markOn()
 			d.jump(.05, "during a transaction")
 		}
 	})

@@ -5,6 +5,7 @@ const (
 	roundGo   = "capture/round.go"
 	applyGo   = "capture/apply.go"
 	pruneGo   = "capture/prune.go"
+	actionGo  = "capture/action.go"
 )
 
 // logging breaks triggers, compaction, the push and its fence.
@@ -139,6 +140,18 @@ var applying = []mutant{
 	broken("foreign keys act while a batch is applied", applyGo,
 		"if !on {\n\t\treturn func() error",
 		"if true {\n\t\treturn func() error").by("-run TestFinish_foreignKeys ./capture"),
+	broken("children in tables that are not tracked stay when their parent goes", applyGo,
+		"a.foreign.act, ",
+		""),
+	broken("a parent that stays loses its children in tables that are not tracked", actionGo,
+		"if found && same && p.k.primary(p.t) {",
+		"if found, same = false, false; found && same {"),
+	broken("what an action on a table that is not tracked could not do is not asked", "capture/foreign.go",
+		"return c.unfitUntracked(f)",
+		"return nil").by("-run TestFinish_actions ./capture"),
+	broken("parked rows are tried once", "capture/park.go",
+		"in[i], came = true, true",
+		"in[i], came = true, false").by("-run TestRetryParked ./capture"),
 	broken("a conflict that this device lost is not written down", applyGo,
 		"if err := a.d.keepConflict(t, c); err != nil {",
 		"if err := error(nil); err != nil {"),
