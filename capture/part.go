@@ -89,6 +89,9 @@ func (r *Round) parts(l Limits, yield func(*change.Push, error) bool) error {
 		if row.skip {
 			continue
 		}
+		if row.gone && r.lost && !(t.renumbers() && e.made > int64(r.Doubt)) { // a number that went before it was sent may be another's
+			row.stamp.Made, row.stamp.Present = row.stamp.LSN, false
+		}
 		if row.bytes > l.Bytes {
 			h := HeldRow{Table: t.d.Name, Key: e.key.value(), Reason: fmt.Sprintf("the row has %d bytes, a push takes %d", row.bytes, l.Bytes)}
 			r.Held, r.held[e.key] = append(r.Held, h), true

@@ -39,6 +39,7 @@ type Round struct {
 	Held      []HeldRow
 
 	held   map[rowKey]bool
+	lost   bool // the master was restored since the last complete round
 	acked  change.LSN
 	folded int64
 	reader *Device // holds the read transaction that the push is read from; nil: released
@@ -103,7 +104,7 @@ func (r *Round) open() error {
 		return err
 	}
 	var compared int64
-	if _, err := d.c.Row(`SELECT compared FROM _velosync_sync`, nil, &compared); err != nil {
+	if _, err := d.c.Row(`SELECT compared, was > 0 FROM _velosync_sync`, nil, &compared, &r.lost); err != nil {
 		return err
 	}
 	r.Compared = change.Seq(compared)

@@ -27,7 +27,8 @@ type EditStamp struct {
 	// travels by its value.
 	Steps []Step
 	// Made is the LSN of the mutation that made the row, in a table whose option ids is
-	// "renumber"; 0 elsewhere, and where the row was there before.
+	// "renumber"; 0 elsewhere, and where the row was there before. Of a delete that has it be
+	// its own LSN the row may be one that the master lost, see Edit.Lost.
 	Made LSN
 	// Present, beside Made, says that the row was there when its table was tracked: an equal
 	// row of another device is the same one.
@@ -48,6 +49,9 @@ func (b *Block) Edit(i int, device DeviceID, registers int) Edit {
 	set := b.Regs
 	if b.Delete {
 		set = AllBits(registers)
+		if s.Made == s.LSN {
+			e.Lost, e.Made = true, 0
+		}
 	}
 	e.Regs = make([]RegEdit, 0, set.Count())
 	odd := s.Regs

@@ -26,6 +26,9 @@ type Row struct {
 	Sets []byte
 	Back Seq // the seq by which the row last came back from a delete, 0: never
 	Feed Seq // the row's newest change: its place in the feed
+	// Bare says that only deletes came of the row, see Edit.Lost: nobody wrote a register, and
+	// there are no values.
+	Bare bool
 }
 
 // Deleted reports whether a delete stands.
@@ -65,6 +68,9 @@ type Edit struct {
 	Steps Bits
 	// Took is what a delete took from the counters.
 	Took []Step
+	// Lost says that the row may be of a history that a restored master lost: a delete of it
+	// stands, though nothing is known of it.
+	Lost bool
 }
 
 // Fresh returns the edit without what the master applied already, which is all up
@@ -148,6 +154,8 @@ func Merge(row *Row, e Edit, seq Seq, registers int) (*Row, Outcome) {
 	dot := Dot{Seq: seq, Device: e.Device, LSN: e.LSN, Rank: e.Rank}
 	if row == nil {
 		switch {
+		case e.Delete && e.Lost: // others may bring the row back
+			return &Row{Regs: make([]Dot, registers), Tombs: []Dot{dot}, Took: [][]Step{e.Took}, Feed: seq, Bare: true}, out
 		case e.Delete: // a delete of a row that never came here
 			return nil, out
 		case e.Bits()|e.Lacks != AllBits(registers):
@@ -169,11 +177,20 @@ func Merge(row *Row, e Edit, seq Seq, registers int) (*Row, Outcome) {
 		Sets:  row.Sets,
 		Back:  row.Back,
 		Feed:  seq,
+		Bare:  row.Bare && e.Delete,
 	}
 	if e.Delete {
 		return r.applyDelete(row, e, dot, &out), out
 	}
-	r.applyUpdate(e, dot, &out)
+	if row.Bare {
+		if e.Bits()|e.Lacks != AllBits(registers) {
+			out.lose(LostToForgotten, ByForgotten, AllBits(registers), true, dot, Dot{})
+			kept := *row
+			return &kept, out
+		}
+		e.Steps = 0 // there is nothing to add them to: its author shows the sum
+	}
+	r.applyUpdate(e, dot, row.Bare, &out)
 	return r, out
 }
 
@@ -243,7 +260,8 @@ func (r *Row) took(tomb int) []Step {
 	return nil
 }
 
-func (r *Row) applyUpdate(e Edit, dot Dot, out *Outcome) {
+// applyUpdate applies an edit that is no delete; bare: to a row without values.
+func (r *Row) applyUpdate(e Edit, dot Dot, bare bool, out *Outcome) {
 	var win Bits
 	for _, g := range e.Regs {
 		d := r.Regs[g.Reg]
@@ -301,7 +319,7 @@ func (r *Row) applyUpdate(e Edit, dot Dot, out *Outcome) {
 		}
 		stand, took = append(stand, t), append(took, r.took(i))
 	}
-	if followed >= 0 { // of several the greatest counts
+	if followed >= 0 && !bare { // of several the greatest counts
 		out.Took = r.took(followed)
 	}
 	if len(stand) > 0 && win != 0 {

@@ -33,6 +33,9 @@ func remove(device int, seen Seq, weight float64) Edit {
 	return e
 }
 
+// lost is a delete of a row that the master may have lost.
+func lost(e Edit) Edit { e.Lost = true; return e }
+
 // apply merges edits in order, and names who holds each register, whether a delete stands,
 // and what was lost.
 func apply(edits ...Edit) (row *Row, lost []string) {
@@ -82,6 +85,10 @@ func TestMerge(t *testing.T) {
 		{"a heavier edit that has not", []Edit{first, remove(2, 1, 1), update(3, 1, 5, 0)}, "311", []string{"delete-lost 2"}},
 		{"one that keeps nothing outranks no delete", []Edit{update(1, 0, 9, 0, 1, 2), remove(2, 1, 1), update(3, 0, 5, 0)}, "111 deleted", []string{"update-lost 3"}},
 		{"a delete of a row that never came", []Edit{remove(1, 0, 0)}, "none", nil},
+		{"of one that was lost", []Edit{lost(remove(1, 0, 0))}, "000 deleted", nil},
+		{"a part of it makes no row", []Edit{lost(remove(1, 0, 0)), update(2, 0, 5, 0)}, "000 deleted", []string{"lost-to-forgotten-delete 2"}},
+		{"all of it meets the delete", []Edit{lost(remove(1, 0, 0)), update(2, 0, -5, 0, 1, 2), update(3, 0, 5, 1)}, "232", []string{"update-lost-to-delete 2", "update-lost 2", "delete-lost 1"}},
+		{"so does another delete", []Edit{lost(remove(1, 0, 0)), remove(2, 0, 0), update(3, 0, 5, 0)}, "000 deleted", []string{"lost-to-forgotten-delete 3"}},
 		{"a part of a row that is not known", []Edit{update(1, 0, 0, 1)}, "none", []string{"lost-to-forgotten-delete 1"}},
 		{"two deletes agree", []Edit{first, remove(2, 1, 0), remove(3, 1, 0)}, "111 deleted", nil},
 		{"concurrent edits of a register with a policy become one of nobody's", []Edit{first, blend(2, 1, 5, 0), blend(3, 1, 1, 0)}, "011", nil},

@@ -188,7 +188,9 @@ func (a *application) lookup(t *table, edits []rowEdit) ([]*knownRow, error) {
 		if b, ok := row[3].([]byte); ok {
 			k.trash = b
 		}
-		return t.readDots(row[2].([]byte), change.Seq(row[1].(int64)), a, k.row)
+		err := t.readDots(row[2].([]byte), change.Seq(row[1].(int64)), a, k.row)
+		k.row.Bare = k.row.Deleted() && len(k.trash) == 0
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look up rows of %q: %w", t.def.Name, err)

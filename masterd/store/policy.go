@@ -17,6 +17,8 @@ func (e *rowEdit) brings(reg int) bool {
 func (w *rowWrite) load() (err error) {
 	switch {
 	case w.old != nil:
+	case w.known.row.Bare:
+		w.old, err = w.blank()
 	case w.known.row.Deleted():
 		w.old, err = w.table.oldValues(w.known.trash)
 	default:
@@ -44,11 +46,13 @@ func (w *rowWrite) tally() error {
 		}
 		return nil
 	}
-	if w.known.row == nil {
+	if w.known.row == nil && !w.fresh.Lost {
 		return nil
 	}
-	if err := w.load(); err != nil {
-		return err
+	if w.known.row != nil {
+		if err := w.load(); err != nil {
+			return err
+		}
 	}
 	for _, r := range w.table.counters {
 		took, known := int64(0), w.edit.brings(r)
@@ -58,8 +62,10 @@ func (w *rowWrite) tally() error {
 				known = known && x.LSN > w.copied
 			}
 		}
-		if n, ok := w.old[w.table.registers[r][0]].(int64); ok && !known {
-			took = -n // all of it: its author can't say what it took
+		if !known && w.old != nil { // all of it: its author can't say what it took
+			if n, ok := w.old[w.table.registers[r][0]].(int64); ok {
+				took = -n
+			}
 		}
 		w.fresh.Took = append(w.fresh.Took, change.Step{Reg: r, By: took})
 	}

@@ -58,7 +58,7 @@ func (w *rowWrite) decide() (reason string, err error) {
 // doubt decides what the edit has seen of registers that hold a column which its author's
 // table has only now: all of them, unless the row has a value there that it knew not.
 func (w *rowWrite) doubt() error {
-	if w.edit.doubtful == 0 || w.known.row == nil {
+	if w.edit.doubtful == 0 || w.known.row == nil || w.known.row.Bare {
 		return nil
 	}
 	key, err := change.SplitKey(w.edit.key, len(w.table.def.Key))
@@ -101,16 +101,12 @@ func (w *rowWrite) values() (reason string, err error) {
 	switch {
 	case is == nil: // nothing is kept of a row that is not known
 		return "", nil
+	case was == nil && is.Deleted():
+		return "", nil
 	case was == nil:
-		row := w.table.row(w.key)
-		if w.edit.lacks(w.table.all, w.batch) {
-			values, err := w.table.defaults()
-			if err != nil {
-				return "", err
-			}
-			for _, c := range w.table.rest {
-				row[c] = values[c]
-			}
+		row, err := w.blank()
+		if err != nil {
+			return "", err
 		}
 		return w.insert(w.taken(row))
 	case was.Deleted():
@@ -142,6 +138,22 @@ func (w *rowWrite) values() (reason string, err error) {
 		}
 	}
 	return w.update()
+}
+
+// blank returns a row that nobody wrote: its key, and defaults where the edit has no values.
+func (w *rowWrite) blank() ([]change.Value, error) {
+	row := w.table.row(w.key)
+	if !w.edit.lacks(w.table.all, w.batch) {
+		return row, nil
+	}
+	values, err := w.table.defaults()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range w.table.rest {
+		row[c] = values[c]
+	}
+	return row, nil
 }
 
 // taken lays the values of the registers that the edit keeps over a row's.

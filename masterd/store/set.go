@@ -11,7 +11,7 @@ import (
 // sets works out what the edit makes of the row's sets, and who added their elements.
 func (w *rowWrite) mergeSets() (reason string, err error) {
 	regs := w.out.Take & w.batch.regs & w.table.sets
-	if regs == 0 || w.known.row == nil {
+	if regs == 0 || w.known.row == nil || w.known.row.Bare {
 		return "", nil
 	}
 	if err := w.load(); err != nil {

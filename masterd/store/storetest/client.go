@@ -63,6 +63,7 @@ type edit struct {
 	whole  bool          // counters travel by their value
 	made   change.LSN    // the row was made by it, in a table that renumbers
 	was    bool          // before the table was tracked
+	lost   bool          // a delete of a row that the master may have lost
 }
 
 func put(table string, key change.Value, set values) edit {
@@ -76,6 +77,9 @@ func (e edit) seeing(seq change.Seq) edit { e.seen, e.at = seq, true; return e }
 
 // byValue says that the author does not know what it added to counters.
 func (e edit) byValue() edit { e.whole = true; return e }
+
+// ofLost says that the master may have lost the row.
+func (e edit) ofLost() edit { e.lost = true; return e }
 
 func (e edit) ranked(weight float64, time int64) edit { e.weight, e.time = weight, time; return e }
 
@@ -146,6 +150,9 @@ func (c *client) request(edits ...edit) []*change.Push {
 		c.lsn++
 		if e.lsn == 0 {
 			e.lsn = c.lsn
+		}
+		if e.lost {
+			e.made = e.lsn
 		}
 		if !e.whole {
 			e.steps = c.stepsOf(e)

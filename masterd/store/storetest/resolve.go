@@ -167,6 +167,26 @@ func testResolve(t *testing.T, c Config) {
 			t.Errorf("its time %d was taken for a clock's", l.LostRank.Time)
 		}
 	})
+	t.Run("a delete of a row that was lost stands, without its values", func(t *testing.T) {
+		m, a, b := pair(t, c)
+		a.push(del("notes", "k").ofLost().ranked(1, 0))
+		b.push(put("notes", "k", values{"title": "a part"}).ranked(9, 0)) // outranks it, and makes no row
+		b.push(put("notes", "k", note("back", "b")).ranked(change.PushedBack, 7))
+		agree(t, a, b)
+		a.has("notes", nil)
+		a.heard()
+		if l := b.heard(change.LostToForgotten, change.UpdateLostToDelete); l[0].Kept != nil || l[1].Kept != nil || l[1].LostRank.Time != 7 || len(l[1].Lost) != len(note("", "")) {
+			t.Errorf("conflicts %+v", l)
+		}
+		if st := m.stats(); st.Rows != 0 || st.Tombstones != 1 {
+			t.Errorf("stats %+v", st)
+		}
+		m.reopen(a, b)
+		b.push(put("notes", "k", values{"title": "a part"}).seeing(0).ranked(9, 0)) // of what was pushed back
+		agree(t, a, b)
+		b.has("notes", map[change.Value]values{"k": note("a part", "b")})
+		a.heard(change.DeleteLost)
+	})
 	t.Run("an edit repeated in one push", func(t *testing.T) {
 		m, a, b := pair(t, c, put("notes", "k", note("t", "b")))
 		a.sync(put("notes", "k", values{"title": "1"}), put("notes", "k", values{"title": "2"}), del("notes", "k"), put("notes", "k", note("3", "c")),
