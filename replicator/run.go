@@ -33,7 +33,8 @@ func (r *Replicator) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	wg.Go(func() { r.listen(ctx) })
+	// A space that nobody has pushed to has no events yet.
+	listen := sync.OnceFunc(func() { wg.Go(func() { r.listen(ctx) }) })
 
 	retry := backoff.NewExponentialBackOff() // jittered
 	retry.InitialInterval, retry.MaxInterval = 250*time.Millisecond, time.Minute
@@ -71,6 +72,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 				if err != nil {
 					r.log.Warn("sync", "err", err)
 				}
+				listen()
 				retry.Reset()
 				idle.Reset(r.o.Interval)
 			}
