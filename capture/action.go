@@ -221,6 +221,12 @@ func (c *foreignCheck) unfitUntracked(f func(row touchedRow, why string)) error 
 		}
 		err := c.d.c.Children(k, parents, true, func(parent int, _ []change.Value, key change.Value) error {
 			p := &list[parent]
+			if p.direct && p.gone && !acting(k.OnDelete) {
+				if c.kept == nil {
+					c.kept = make(map[*vsql.ForeignKey][]lostParent)
+				}
+				c.kept[k] = append(c.kept[k], *p)
+			}
 			f(p.row, fmt.Sprintf("FOREIGN KEY: row %v of %q refers to %s", key, k.Child, p.name(k)))
 			return nil
 		})

@@ -101,6 +101,7 @@ type applier struct {
 	quiet   []*table              // of them, those whose triggers are away
 	foreign foreignCheck
 	awaited []event               // what the parked row waits for that was tried last
+	blocked map[rowKey]bool       // parked deletes that need not be tried alone
 	fresh   map[int64]change.Bits // by table: registers that this pull brings from their beginning
 	full    bool
 	last    *change.Pull

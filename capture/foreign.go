@@ -26,6 +26,7 @@ type foreignCheck struct {
 	orphaned map[*vsql.ForeignKey][]lostParent // rows that are gone or changed, by the keys that refer to them
 	written  []writtenChild
 	refused  []refusedRow
+	kept     map[*vsql.ForeignKey][]lostParent // of orphaned, those that a child still refers to and no action is for
 }
 
 type touchedRow struct {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/velosync/velosync/capture/change"
+	vsql "github.com/velosync/velosync/sql"
 )
 
 // parkRow keeps a row from the master that this file can't take. It is tried again in each
@@ -147,12 +148,14 @@ func (a *applier) retryParked() error {
 	if err != nil {
 		return err
 	}
-	wait, err := a.tryTogether(rows)
-	if err != nil {
-		return err
-	}
-	if wait, err = a.tryEach(wait); err != nil {
-		return err
+	wait := rows
+	for came := true; came && len(wait) > 0; {
+		if wait, err = a.tryTogether(wait); err != nil {
+			return err
+		}
+		if wait, came, err = a.tryEach(wait); err != nil {
+			return err
+		}
 	}
 	for _, r := range wait {
 		if _, err := d.c.Exec(`UPDATE _velosync_parked SET reason = ?1 WHERE tbl = ?2 AND pk = ?3 AND reason <> ?1`, r.reason, r.t.id, r.key); err != nil {
@@ -165,13 +168,17 @@ func (a *applier) retryParked() error {
 // tryEach tries rows one by one until none comes in, and returns those that wait on. Who is
 // known to wait for a row that came in is next: so a chain of rows takes two tries a row, in
 // whatever order they stand. Where a row waits for what is not known, as a trigger's RAISE, it is
-// tried after all others, as long as some come in.
-func (a *applier) tryEach(rows []parkedRow) (wait []parkedRow, err error) {
+// tried after all others, as long as some come in. Rows that are blocked are left out: to try
+// each may take as long as to try all of them together, which is next where some came in.
+func (a *applier) tryEach(rows []parkedRow) (wait []parkedRow, some bool, err error) {
 	waiting := make(map[event][]int)
 	in := make([]bool, len(rows))
 	for came := true; came; {
 		came = false
 		for i := range rows {
+			if a.blocked[keyFor(rows[i].t.id, rows[i].key)] {
+				continue
+			}
 			for next := []int{i}; len(next) > 0; {
 				i := next[len(next)-1]
 				next = next[:len(next)-1]
@@ -180,7 +187,7 @@ func (a *applier) tryEach(rows []parkedRow) (wait []parkedRow, err error) {
 				}
 				left, err := a.tryParked(rows[i : i+1])
 				if err != nil {
-					return nil, err
+					return nil, false, err
 				}
 				if len(left) > 0 {
 					rows[i] = left[0]
@@ -189,10 +196,10 @@ func (a *applier) tryEach(rows []parkedRow) (wait []parkedRow, err error) {
 					}
 					continue
 				}
-				in[i], came = true, true
+				in[i], came, some = true, true, true
 				events, err := a.events(&rows[i])
 				if err != nil {
-					return nil, err
+					return nil, false, err
 				}
 				for _, e := range events {
 					next = append(next, waiting[e]...)
@@ -206,11 +213,12 @@ func (a *applier) tryEach(rows []parkedRow) (wait []parkedRow, err error) {
 			wait = append(wait, rows[i])
 		}
 	}
-	return wait, nil
+	return wait, some, nil
 }
 
 // tryTogether writes as many of the rows as stand together, and returns the others.
 func (a *applier) tryTogether(rows []parkedRow) (wait []parkedRow, err error) {
+	a.blocked = make(map[rowKey]bool)
 	for len(rows) > 0 {
 		left, err := a.tryParked(rows)
 		if err != nil || len(left) == 0 {
@@ -234,6 +242,7 @@ var errStays = errors.New("parked rows wait on")
 // not their fault.
 func (a *applier) tryParked(rows []parkedRow) (left []parkedRow, err error) {
 	noted := a.d.notes.mark()
+	var kept map[*vsql.ForeignKey][]lostParent
 	a.result.Tried += len(rows)
 	a.awaited = nil
 	err = a.d.c.Savepoint("velosync_parked", func() error {
@@ -271,6 +280,7 @@ func (a *applier) tryParked(rows []parkedRow) (left []parkedRow, err error) {
 			return fmt.Errorf("foreign keys of parked rows: %w", err)
 		}
 		maps.Copy(why, unfit)
+		kept = foreign.kept
 		for _, r := range rows {
 			if reason := why[keyFor(r.t.id, r.key)]; reason != "" {
 				r.reason = reason
@@ -283,8 +293,12 @@ func (a *applier) tryParked(rows []parkedRow) (left []parkedRow, err error) {
 		return nil
 	})
 	if err == errStays { // and undone
+		err = nil
 		a.d.notes.cut(noted)
-		return left, nil
+		if len(rows) > 1 {
+			err = a.noteBlocked(kept)
+		}
+		return left, err
 	}
 	if err != nil {
 		return nil, err
@@ -297,6 +311,26 @@ func (a *applier) tryParked(rows []parkedRow) (left []parkedRow, err error) {
 		}
 	}
 	return nil, nil
+}
+
+// noteBlocked notes the deletes of rows that a child of theirs refers to as much as it did when all
+// were tried together: alone they can't be either.
+func (a *applier) noteBlocked(kept map[*vsql.ForeignKey][]lostParent) error {
+	for k, list := range kept {
+		parents := make([]vsql.Parent, len(list))
+		for i, p := range list {
+			parents[i].Values = p.was
+		}
+		err := a.d.c.Children(k, parents, false, func(parent int, _ []change.Value, _ change.Value) error {
+			r := list[parent].row
+			a.blocked[keyFor(r.t.id, r.key)] = true
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeParked reports whether the row is there now.

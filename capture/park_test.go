@@ -26,6 +26,7 @@ func TestRetryParked_tries(t *testing.T) {
 			return f
 		}, 2},
 		{"children of children", childChain, 5},
+		{"deletes of parents of untracked children, and another row comes in", pinned, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, n := range []int{10, 40, 160} {
@@ -97,6 +98,25 @@ func childChain(t *testing.T, n int, order []int) *file {
 	return f
 }
 
+// pinned parks the deletes of n rows that rows of a table without an index refer to, and
+// makes room for another row.
+func pinned(t *testing.T, n int, order []int) *file {
+	f := newFile(t, kv+`CREATE TABLE pins(k TEXT REFERENCES kv)`)
+	b := change.Block{Delete: true}
+	for _, i := range order {
+		key := fmt.Sprintf("k%d", i)
+		run(t, f.Device, fmt.Sprintf(`INSERT INTO kv(k, u) VALUES ('%s', %d); INSERT INTO pins VALUES ('%[1]s')`, key, i))
+		b.Keys = append(b.Keys, key)
+	}
+	run(t, f.Device, `INSERT INTO kv(k, u) VALUES ('mine', 'taken')`)
+	f.sync(t, &change.Pull{To: 1})
+	if a := f.sync(t, &change.Pull{To: 2, Blocks: []change.Block{b, block("new", 7, nil, nil, "taken")}}); a.Parked != n+1 || a.Tried > n+4 {
+		t.Fatalf("%d rows parked in %d tries, want %d in a few more than that", a.Parked, a.Tried, n+1)
+	}
+	run(t, f.Device, `DELETE FROM kv WHERE k = 'mine'`)
+	return f
+}
+
 // TestRetryParked_again: a row waits for another by a trigger, of which nothing is known.
 func TestRetryParked_again(t *testing.T) {
 	f := newFile(t, kv+`INSERT INTO kv(k, u) VALUES ('c', 'one'), ('mine', 'two');
@@ -108,6 +128,23 @@ func TestRetryParked_again(t *testing.T) {
 	run(t, f.Device, `DELETE FROM kv WHERE k = 'mine'`)
 	a := f.sync(t, &change.Pull{To: 3})
 	if got, want := dump(t, f.Device, `SELECT group_concat(k || coalesce(u, ''), ' ' ORDER BY k) FROM kv`), "string:a bone ctwo"; got != want || a.Parked != 0 {
+		t.Errorf("rows %s, want %s; %d parked, want none", got, want, a.Parked)
+	}
+}
+
+// TestRetryParked_unblocked: a delete that was not tried alone is tried when what stood in its
+// way went with a row that came in alone.
+func TestRetryParked_unblocked(t *testing.T) {
+	f := newFile(t, kv+`INSERT INTO kv(k, u) VALUES ('p', NULL), ('q', NULL), ('z', 'one'), ('mine', 'two');
+		CREATE TABLE pins(k TEXT REFERENCES kv, of TEXT REFERENCES kv ON DELETE CASCADE); INSERT INTO pins VALUES ('p', 'q');
+		CREATE TRIGGER strict BEFORE DELETE ON kv WHEN OLD.k = 'q' AND (SELECT u FROM kv WHERE k = 'z') = 'one' BEGIN SELECT RAISE(ABORT, 'z first'); END`)
+	f.sync(t, &change.Pull{To: 1})
+	if a := f.sync(t, &change.Pull{To: 2, Blocks: []change.Block{{Delete: true, Keys: []change.Value{"p", "q"}}, block("z", 4, "two")}}); a.Parked != 3 {
+		t.Fatalf("%d rows parked, want 3", a.Parked)
+	}
+	run(t, f.Device, `DELETE FROM kv WHERE k = 'mine'`)
+	a := f.sync(t, &change.Pull{To: 3})
+	if got, want := dump(t, f.Device, `SELECT group_concat(k || coalesce(u, '')) FROM kv`), "string:ztwo"; got != want || a.Parked != 0 {
 		t.Errorf("rows %s, want %s; %d parked, want none", got, want, a.Parked)
 	}
 }
