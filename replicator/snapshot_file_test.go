@@ -141,7 +141,11 @@ func TestSnapshot_killed(t *testing.T) {
 	kills := 0
 	for ; size(t, kept(b.file)) < whole*3/4; kills++ {
 		before := size(t, kept(b.file))
+		if kills == 20 {
+			t.Fatalf("after %d kills %d bytes are kept of a snapshot of %d", kills, before, whole)
+		}
 		cmd := process.start(t)
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
 		<-line.held
 		for deadline := time.Now().Add(20 * time.Second); size(t, kept(b.file)) < before+whole/10; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
@@ -399,26 +403,50 @@ func openDatabase(t *testing.T, file string) *sql.DB {
 	return db
 }
 
+// The device has other tables when the next process finds a snapshot that came whole: it is
+// of no use, though the master need not be asked for more of it.
+func TestSnapshot_leftOfOtherTables(t *testing.T) {
+	m, a, whole := source(t)
+	line := &snapshots{failPages: 2} // the push is answered
+	b := newDevice(t, m, "b", through(line))
+	if _, err := b.r.Sync(context.Background()); !errors.Is(err, replicator.ErrOffline) || line.bytes != whole {
+		t.Fatalf("got %v after %d bytes of %d, want ErrOffline", err, line.bytes, whole)
+	}
+	b.exec(notes, trackNotes, `INSERT INTO notes VALUES ('of b', 'it', 'writes', 1)`)
+	b.again(b.o)
+	*line = snapshots{}
+	if r := b.sync(); r.SnapshotRows != 401 || line.asked != 1 || line.bytes < whole*9/10 { // its own too, which the master has by then
+		t.Errorf("%d rows by snapshot, asked for %d, %d bytes of %d, want all", r.SnapshotRows, line.asked, line.bytes, whole)
+	}
+	equal(t, allNotes, a, b)
+	b.want(`SELECT count(*) FROM notes`, "401")
+}
+
 // What is not ours stays, where a snapshot would be kept; the log says so, and the snapshot
 // comes by way of a temporary file.
 func TestSnapshot_foreignFile(t *testing.T) {
-	m, a, _ := source(t)
+	m, a, whole := source(t)
+	other, _ := halfway(t, m, "other", whole)
+	fits, err := os.ReadFile(kept(other.file))
+	if err != nil {
+		t.Fatal(err)
+	}
 	letter := []byte(strings.Repeat("Dear Sir or Madam. ", 300))
 	for name, put := range map[string]func(t *testing.T, path string) (looks func() bool){
 		"text": func(t *testing.T, path string) func() bool {
 			write(t, path, letter)
 			return func() bool { b, _ := os.ReadFile(path); return bytes.Equal(b, letter) }
 		},
-		"link": func(t *testing.T, path string) func() bool { // to one that has our magic
+		"link": func(t *testing.T, path string) func() bool { // to one that could be gone on with
 			to := filepath.Join(t.TempDir(), "precious")
-			write(t, to, []byte("velosync snapshot 1\n"))
+			write(t, to, fits)
 			if err := os.Symlink(to, path); err != nil {
 				t.Fatal(err)
 			}
 			return func() bool {
 				b, _ := os.ReadFile(to)
 				at, _ := os.Readlink(path)
-				return string(b) == "velosync snapshot 1\n" && at == to
+				return bytes.Equal(b, fits) && at == to
 			}
 		},
 		"link to nowhere": func(t *testing.T, path string) func() bool {

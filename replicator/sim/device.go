@@ -34,6 +34,7 @@ type device struct {
 	twinned  bool       // a second replicator is in a round
 	locked   bool       // the replicator keeps a second one off
 	rotten   bool       // rows of it were damaged
+	asked    bool       // for a snapshot, since it was opened
 
 	r   *replicator.Replicator
 	app *vsql.Conn // nil: closed
@@ -125,7 +126,7 @@ func (d *device) open() {
 	w := d.w
 	r, err := replicator.New(d.file, d.options())
 	w.must(err, fmt.Sprintf("open the replicator of %s", d))
-	d.r, d.locked = r, true
+	d.r, d.locked, d.asked = r, true, false
 	c, err := driver.NewConnector(d.file)
 	w.must(err, "read the file's name")
 	conn, err := c.Connect(context.Background())
@@ -169,6 +170,7 @@ func (d *device) reopen() {
 		return
 	}
 	d.w.must(d.close(), fmt.Sprintf("close %s", d))
+	d.leaveKept()
 	d.open()
 	d.look("opened again")
 }
@@ -484,6 +486,7 @@ func (d *device) sync() replicator.Round {
 		w.say("%s gives up: %v", d, err)
 	case errors.Is(err, replicator.ErrOffline), errors.Is(err, wire.ErrDigest):
 		w.say("%s gives up: no answer", d)
+		d.endHalfway()
 	case errors.As(err, &problem) && refusedNow(problem):
 		w.say("%s gives up: %d %s", d, problem.Status, problem.Code)
 	default:

@@ -96,6 +96,7 @@ func (w *world) live() {
 		o.place()
 		w.say("the file of %s is copied: %s", d, o)
 		w.must(copyFile(d.file, o.file), "copy a device's file")
+		d.copyKept(o)
 		o.forgetDisk()
 		o.open()
 		o.remember()
@@ -201,6 +202,7 @@ func (d *device) restore(c *fileCopy) {
 	w := d.w
 	w.must(d.close(), "close "+d.String())
 	w.must(copyFile(c.path, d.file), "restore a device's file")
+	d.leaveKept()
 	d.forgetDisk()
 	place, disk := d.file, d.disk
 	*d = c.d.clone()

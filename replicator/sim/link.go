@@ -60,6 +60,7 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	w.work(kind+" requests", 1)
+	d.countKept(kind, q, r.Header)
 	if q.push != nil {
 		s := sender{d.n, q.push.Device}
 		w.sent[s] = max(w.sent[s], q.push.Through)

@@ -116,6 +116,7 @@ func (d *device) cutPower() {
 	}
 	w.must(copyFile(filepath.Join(cut, filepath.Base(d.file)), d.file), "bring a file back")
 	w.must(os.RemoveAll(cut), "remove a directory")
+	d.leaveKept()
 	d.forgetDisk()
 	d.open()
 	d.goBack()
