@@ -157,6 +157,9 @@ func (c *count) onto(v change.Value, reg int, back bool) (change.Value, error) {
 	if c.sets[reg] != nil {
 		return c.ontoSet(v, reg, back)
 	}
+	if !slices.ContainsFunc(c.steps, func(x change.Step) bool { return x.Reg == reg }) {
+		return v, nil // of a set too, of which nothing is pending
+	}
 	n, err := change.CounterOf(v)
 	if err != nil {
 		return nil, err

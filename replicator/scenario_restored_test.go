@@ -108,3 +108,35 @@ func TestScenario_31_sentDelete(t *testing.T) {
 	c.want(allNotes, "x tea green 1")
 	b.want(`SELECT "key", kind, rule FROM velosync_conflicts`, "y update-lost-to-delete time")
 }
+
+// TestScenario_31_setElements: of two arrays that come back, that of the device which has
+// seen more stands: what was removed in the lost history does not return.
+func TestScenario_31_setElements(t *testing.T) {
+	const allSongs = `SELECT id, title, tags FROM songs ORDER BY id`
+	for _, order := range []string{"abc", "acb", "bac", "bca", "cab", "cba"} {
+		m := masterdtest.New(t, masterdtest.Options{})
+		by := map[rune]*device{}
+		for _, n := range "abcd" {
+			by[n] = newDevice(t, m, string(n), nil)
+		}
+		a, b, c, d := by['a'], by['b'], by['c'], by['d']
+		a.exec(songs, trackSongs, `INSERT INTO songs VALUES ('s', 'one', '["rock","slow"]')`)
+		equal(t, allSongs, a, b, c, d)
+		restore := backup(t, m)
+		a.exec(`UPDATE songs SET tags = '["rock","slow","x","y"]'`)
+		a.sync()
+		c.sync()
+		a.exec(`UPDATE songs SET tags = '["rock","x"]'`)
+		a.sync()
+		b.sync()
+		b.exec(`UPDATE songs SET tags = '["rock","late"]'`)
+		b.sync()
+		restore()
+		d.exec(`UPDATE songs SET tags = '["slow","live","rock"]'`) // knows nothing of all that
+		for _, n := range order {
+			by[n].sync()
+		}
+		equal(t, allSongs, a, b, c, d)
+		d.want(allSongs, `s one ["late","live","rock"]`)
+	}
+}

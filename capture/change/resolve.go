@@ -28,6 +28,9 @@ func (r Rank) Compare(o Rank) (int, Rule) {
 // less reports whether o outranks r.
 func (r Rank) less(o Rank) bool { c, _ := r.Compare(o); return c < 0 }
 
+// back reports whether the version was pushed back after a master's restore.
+func (r Rank) back() bool { return r.Weight == PushedBack }
+
 // A Rule names what decided between two versions.
 type Rule string
 

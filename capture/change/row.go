@@ -147,6 +147,7 @@ type Outcome struct {
 //
 // A register with a policy has no conflicts: of concurrent versions both are kept, as one
 // that nobody has seen who has not seen both. The greater rank speaks for it against deletes.
+// Of two that were pushed back the greater rank stays here too: it has seen more of one history.
 // A counter's steps are added whether they have seen the others or not; what a delete took
 // from it counts when an edit follows the delete, not when the delete falls.
 func Merge(row *Row, e Edit, seq Seq, registers int) (*Row, Outcome) {
@@ -284,7 +285,7 @@ func (r *Row) applyUpdate(e Edit, dot Dot, bare bool, out *Outcome) {
 			r.Regs[g.Reg] = mine
 			continue
 		}
-		if e.Blend.Has(g.Reg) {
+		if e.Blend.Has(g.Reg) && !(e.Rank.back() && d.Rank.back()) {
 			win |= Bit(g.Reg)
 			out.Blend |= Bit(g.Reg)
 			r.Regs[g.Reg] = mine.merged(d)

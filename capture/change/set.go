@@ -339,16 +339,16 @@ func (s *Set) Apply(steps []Step, tag Tag) {
 }
 
 // Take lays a whole set over this one, by an author who knew all up to seen and does not
-// say what it did: what it knew and does not have is removed.
-func (s *Set) Take(set []Element, seen Seq, tag Tag) {
+// say what it did: what it knew and does not have is removed. replaces is a write that it
+// takes the place of, though it has not seen it; the zero Tag: none.
+func (s *Set) Take(set []Element, seen Seq, tag, replaces Tag) {
 	tags := s.byElement()
 	for e, list := range tags {
-		if _, has := slices.BinarySearchFunc(set, e, Element.Compare); !has {
-			tags[e] = slices.DeleteFunc(list, func(t Tag) bool { return t.knownTo(seen, tag.Device) })
-		}
+		_, has := slices.BinarySearchFunc(set, e, Element.Compare)
+		tags[e] = slices.DeleteFunc(list, func(t Tag) bool { return replaces != (Tag{}) && t == replaces || !has && t.knownTo(seen, tag.Device) })
 	}
 	for _, e := range set {
-		if _, is := tags[e]; !is {
+		if len(tags[e]) == 0 {
 			tags[e] = []Tag{tag}
 		}
 	}

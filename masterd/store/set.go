@@ -46,7 +46,11 @@ func (w *rowWrite) mergeSets() (reason string, err error) {
 			}
 			set.Apply(own, tag)
 		} else {
-			set.Take(shown, w.seenOf(change.Bit(r)), tag)
+			var replaces change.Tag
+			if was := w.known.row.Regs[r]; was.Rank.Weight == change.PushedBack && w.fresh.Rank.Weight == change.PushedBack {
+				replaces = change.Tag{Seq: was.Seq, Device: was.Rank.Device}
+			}
+			set.Take(shown, w.seenOf(change.Bit(r)), tag, replaces)
 		}
 		tags[r] = set
 		if w.blended[c] = edited[c]; slices.Equal(set.Elements, shown) {
