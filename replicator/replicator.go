@@ -19,7 +19,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -226,8 +225,6 @@ func filePath(dsn string) string {
 }
 
 func (r *Replicator) open(dsn string) (err error) {
-	_, statErr := os.Stat(r.path)
-	fresh := errors.Is(statErr, os.ErrNotExist)
 	for i := range r.conns {
 		r.conns[i], err = sqlfuncs.Open(dsn, func(c *sqlite3.SQLiteConn) error {
 			// The apply step checks foreign keys itself; a wait for the application's own
@@ -237,9 +234,11 @@ func (r *Replicator) open(dsn string) (err error) {
 					return fmt.Errorf("%s: %w", pragma, err)
 				}
 			}
-			if fresh && i == 0 {
+			// A round reads a push while it writes the push's name: with a rollback journal one of
+			// the two would wait for the other.
+			if i == 0 {
 				if _, err := c.Exec("PRAGMA journal_mode = WAL", nil); err != nil { //nolint:staticcheck // as above
-					return err
+					return fmt.Errorf("turn on the write-ahead log: %w", err)
 				}
 			}
 			if r.o.Prepare != nil {

@@ -324,3 +324,28 @@ func TestNew_bad(t *testing.T) {
 		}
 	}
 }
+
+// TestNew_rollbackJournal: a file that another program made, with SQLite's own default, is
+// synced without the driver.
+func TestNew_rollbackJournal(t *testing.T) {
+	m := masterdtest.New(t, masterdtest.Options{})
+	file := filepath.Join(t.TempDir(), "plain.db")
+	db, err := sql.Open("sqlite3", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(notes + `; INSERT INTO notes VALUES ('x', 'tea', 'green', 1)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := replicator.New(file, replicator.Options{Master: m.URL, Space: m.Space, Token: m.Token("plain"), Log: quiet, Track: []string{"notes"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if round, err := r.Sync(context.Background()); err != nil || round.PushedRows != 1 {
+		t.Errorf("%+v, %v: want one row pushed", round, err)
+	}
+}
