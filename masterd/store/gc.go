@@ -39,29 +39,39 @@ func (t *tx) collect() error {
 	return nil
 }
 
-// ackedByAll returns the seq that every device that counts has acknowledged, or that is
-// past the retention.
-func (t *tx) ackedByAll() (change.Seq, error) {
+// acknowledged returns the seq that is past the retention, and the one that, or past which,
+// every device that counts has acknowledged.
+func (t *tx) acknowledged() (past, all change.Seq, err error) {
 	since := t.now - t.space.engine.o.Retention.Milliseconds()
-	var past int64
-	if _, err := t.Row(`SELECT coalesce(max(seq), 0) FROM _velosync_mark WHERE at <= ?`, []driver.Value{since}, &past); err != nil {
-		return 0, err
+	var mark, low int64
+	if _, err := t.Row(`SELECT coalesce(max(seq), 0) FROM _velosync_mark WHERE at <= ?`, []driver.Value{since}, &mark); err != nil {
+		return 0, 0, err
 	}
-	if _, err := t.Exec(`DELETE FROM _velosync_mark WHERE seq < ?`, past); err != nil {
-		return 0, err
+	if _, err := t.Exec(`DELETE FROM _velosync_mark WHERE seq < ?`, mark); err != nil {
+		return 0, 0, err
 	}
-	var low, live int64
-	_, err := t.Row(`SELECT coalesce(min(acked), 0), count(*) FROM _velosync_device WHERE contact > ?`, []driver.Value{since}, &low, &live)
-	return change.Seq(max(past, low)), err
+	_, err = t.Row(`SELECT coalesce(min(acked), 0) FROM _velosync_device WHERE contact > ?`, []driver.Value{since}, &low)
+	return change.Seq(mark), change.Seq(max(mark, low)), err
 }
 
 func (t *tx) collectTombstones() (int, error) {
-	low, err := t.ackedByAll()
-	if err != nil || t.tombstones == 0 || low == 0 {
+	past, all, err := t.acknowledged()
+	if err != nil || t.tombstones == 0 || all == 0 {
 		return 0, err
 	}
+	// Of a row that was lost in a restore (it left no trash) devices may have the row that are
+	// not known here, since they came after the backup. Tombstones are forgotten in order.
+	var lost int64
+	_, err = t.Row(`SELECT coalesce(min(feed), 0) FROM _velosync_row WHERE deleted = 1 AND feed > ? AND feed <= ? AND coalesce(length(trash), 0) = 0`,
+		[]driver.Value{int64(past), int64(all)}, &lost)
+	if err != nil {
+		return 0, err
+	}
+	if lost > 0 {
+		all = change.Seq(lost - 1)
+	}
 	var feeds []int64
-	err = t.Query(`SELECT feed FROM _velosync_row WHERE deleted = 1 AND feed <= ? ORDER BY feed LIMIT ?`, []driver.Value{int64(low), int64(collectRows)},
+	err = t.Query(`SELECT feed FROM _velosync_row WHERE deleted = 1 AND feed <= ? ORDER BY feed LIMIT ?`, []driver.Value{int64(all), int64(collectRows)},
 		func(row []driver.Value) error { feeds = append(feeds, row[0].(int64)); return nil })
 	if err != nil {
 		return 0, err

@@ -47,6 +47,31 @@ func testRetention(t *testing.T, c Config) {
 		}
 		agree(t, a, b, n)
 	})
+	t.Run("deletes of rows that were lost in a restore wait for devices that are not known", func(t *testing.T) {
+		m, a, b := pair(t, c, put("notes", "l", note("t", "b")))
+		n := newClient(t, m.space, 3, notesTables(t))
+		a.sync(del("notes", "j").ofLost(), del("notes", "k").ofLost())
+		for day := range 105 {
+			m.clock.add(24 * time.Hour)
+			a.sync(put("notes", "l", values{"title": fmt.Sprint(day)}))
+			b.sync()
+			b.push() // so that two masterds, asked in turn, both see pushes and acks
+			if day > 40 {
+				n.sync()
+			}
+			if n := m.stats().Tombstones; n != 2 && day < 86 {
+				t.Fatalf("%d tombstones on day %d", n, day)
+			}
+			if day == 40 {
+				n.sync(put("notes", "k", note("back", "b")).ranked(change.PushedBack, 7))
+				n.heard(change.UpdateLostToDelete)
+				agree(t, a, b, n)
+			}
+		}
+		if n := m.stats().Tombstones; n != 0 {
+			t.Errorf("%d tombstones past the retention", n)
+		}
+	})
 	t.Run("a device that was away too long starts from a snapshot", func(t *testing.T) {
 		m := newMaster(t, c, store.Options{PageRows: 2})
 		a, b := newClient(t, m.space, 1, notesTables(t)), newClient(t, m.space, 2, notesTables(t))
