@@ -236,9 +236,8 @@ func TestScenario_12_deletes(t *testing.T) {
 		settled(t, m, c, b, a)
 		c.want(`SELECT count(*) FROM notes`, "0")
 	})
-	// After a restore the master gets the delete from b before a pushes back the insert. A
-	// delete of a row that the master does not know leaves nothing there, so the row comes
-	// back: to everyone, and whole.
+	// After a restore the master gets the delete from b before a pushes back the insert. It does
+	// not know the row, and keeps the delete all the same.
 	t.Run("delete pushed before its insert", func(t *testing.T) {
 		m := masterdtest.New(t, masterdtest.Options{})
 		a, b := newDevice(t, m, "a", nil), newDevice(t, m, "b", nil)
@@ -251,7 +250,8 @@ func TestScenario_12_deletes(t *testing.T) {
 		b.exec(`DELETE FROM notes WHERE id = 'x'`)
 		b.sync()
 		settled(t, m, a, b)
-		b.want(allNotes, "stays soup hot 1\nx tea green 1")
+		b.want(allNotes, "stays soup hot 1")
+		a.want(`SELECT "key", kind FROM velosync_conflicts`, "x update-lost-to-delete")
 	})
 }
 

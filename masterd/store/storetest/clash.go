@@ -84,7 +84,8 @@ func testClash(t *testing.T, c Config) {
 	t.Run("came and went", func(t *testing.T) {
 		a, b := start(t)
 		gone := del("list", int64(3))
-		gone.made = b.lsn + 1
+		b.lsn++ // of its insert
+		gone.made = b.lsn
 		b.sync(gone.ranked(5, 1<<40))
 		a.sync()
 		if got := a.ids("list"); got != "1 2 3 4" {
