@@ -40,8 +40,12 @@ func (w *world) rot() {
 		var after int
 		_, err = d.app.Row(`SELECT count(*) FROM notes WHERE b IS NOT 'rot'`, nil, &after)
 		w.must(err, "count rows")
+		ranges := 2*len(w.shape.keys) + 12 // at most, of one row each where a page has no more
+		if w.forest != nil {
+			ranges += len(w.forest.shape.keys)
+		}
 		healed := 0
-		for range 2*len(w.shape.keys) + 6 { // more than ranges
+		for range ranges {
 			r, err := d.r.Sync(context.Background())
 			w.must(err, "sync "+d.String())
 			healed += r.DivergedRows
